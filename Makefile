@@ -1,0 +1,47 @@
+# Two commands do everything on a machine with only Python:
+#   make demo   installs pinned versions into .venv, runs the main job and says where the report is
+#   make test   lint, types, layers, doctests and the quick test suite
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo test test-slow lint types layers quick format clean
+
+demo: $(STAMP)
+	$(BIN)/domainformer quickstart --output runs/demo --overwrite
+
+test: lint types layers quick
+
+# torch first and pinned: a looser requirement would let another package pull a second build of it.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $(STAMP)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+quick: $(STAMP)
+	$(BIN)/pytest -q --durations=15
+
+test-slow: $(STAMP)
+	$(BIN)/pytest -q -m slow --durations=15
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""domainformer: turn tables of events into small Transformers worth having."""

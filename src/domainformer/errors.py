@@ -1,0 +1,126 @@
+"""Every error that domainformer raises on purpose.
+
+Each says what is wrong, where it is (file, row, column), why, and the next step::
+
+    DomainformerError
+    ├── InputError (ValueError)         what the user gave cannot be used as it is
+    │   ├── ConfigError                 a configuration file, override or argument
+    │   ├── SchemaError                 a schema that contradicts itself or the table
+    │   ├── DataError                   a table, file, row or column
+    │   └── TokenizerError              a tokenizer that cannot do what was asked
+    ├── ArtifactError                   something on disk is missing, incomplete or damaged
+    │   ├── StoreError                  a token store
+    │   ├── CheckpointError             a training checkpoint
+    │   └── FingerprintError            parts that were not made for each other
+    └── MissingExtraError (ImportError) an optional dependency is not installed
+
+The command line turns each of them into a short message and exit code 2; anything else that
+escapes is a bug.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DomainformerError(Exception):
+    """Base of all deliberate errors; its message is built from four parts.
+
+    Args:
+        what: One sentence that names the problem.
+        where: The file, row, column or key concerned.
+        why: What was found, or what follows from it.
+        next_step: What the reader can do now.
+
+    Example:
+        >>> print(DataError("the column 'amonut' does not exist", where="cards.parquet",
+        ...                 next_step="did you mean 'amount'?"))
+        the column 'amonut' does not exist
+          where: cards.parquet
+          next:  did you mean 'amount'?
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        why: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        self.what, self.where, self.why, self.next_step = what, where, why, next_step
+        parts = (("where: ", where), ("why:   ", why), ("next:  ", next_step))
+        super().__init__("\n".join([what, *(f"  {label}{text}" for label, text in parts if text)]))
+
+
+class InputError(DomainformerError, ValueError):
+    """What the user gave cannot be used as it is."""
+
+
+class ConfigError(InputError):
+    """A configuration file, override or argument is wrong."""
+
+
+class SchemaError(InputError):
+    """A schema contradicts itself or does not fit the table."""
+
+
+class DataError(InputError):
+    """A table, file, row or column cannot be used."""
+
+
+class TokenizerError(InputError):
+    """A tokenizer cannot do what was asked."""
+
+
+class ArtifactError(DomainformerError):
+    """Something on disk is missing, incomplete or damaged."""
+
+
+class StoreError(ArtifactError):
+    """A token store is missing, incomplete or damaged."""
+
+
+class CheckpointError(ArtifactError):
+    """A training checkpoint is missing, incomplete or damaged."""
+
+
+class FingerprintError(ArtifactError):
+    """Two parts were put together that were not made for each other."""
+
+
+class MissingExtraError(DomainformerError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: The package that could not be imported.
+        extra: The extra of domainformer that brings it.
+        purpose: What it is needed for, as it completes "… needs lightgbm".
+    """
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed",
+            next_step=f"pip install 'domainformer[{extra}]'",
+        )
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """A "did you mean" sentence, or a list of what exists where nothing is near.
+
+    Example:
+        >>> nearest("amonut", ["amount", "date"])
+        "did you mean 'amount'?"
+        >>> nearest("zzz", ["amount", "date"])
+        'choose one of: amount, date'
+    """
+    options = sorted(set(known))
+    if not options:
+        return None
+    folded = {option.lower(): option for option in options}
+    match = difflib.get_close_matches(name.lower(), folded, n=1)
+    if match:
+        return f"did you mean {folded[match[0]]!r}?"
+    shown = ", ".join(options[:12]) + (", …" if len(options) > 12 else "")
+    return f"choose one of: {shown}"
