@@ -1,0 +1,18 @@
+"""What an event is made of: fields, schemas, presets, and a schema proposed from a table.
+
+Start at :mod:`~domainformer.schema.fields` (one field and its token names), go on to
+:mod:`~domainformer.schema.schema` (a whole event), :mod:`~domainformer.schema.presets`, and
+:mod:`~domainformer.schema.infer` (a schema proposed from a table, with its evidence).
+
+May import: config, artifacts, errors, and polars; nothing above.
+"""
+
+from domainformer.schema.fields import (
+    CALENDAR_PARTS,
+    GENERIC_SPECIALS,
+    CalendarPart,
+    FieldSpec,
+    FieldType,
+)
+
+__all__ = ["FieldType", "FieldSpec", "CALENDAR_PARTS", "CalendarPart", "GENERIC_SPECIALS"]
