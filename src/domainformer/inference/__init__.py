@@ -1,0 +1,12 @@
+"""Using a trained model: load it with its tokenizer, embed histories, generate future events.
+
+Start with :mod:`~domainformer.inference.bundle` (one folder, model and tokenizer together), then
+:mod:`~domainformer.inference.embed` (a vector per entity) and
+:mod:`~domainformer.inference.generate` (future events, well formed by
+:mod:`~domainformer.inference.grammar`). May import models, tokenizers, data and everything below;
+never training or evaluation.
+"""
+
+from domainformer.inference.bundle import Bundle, is_bundle, load_bundle, save_bundle
+
+__all__ = ["Bundle", "is_bundle", "load_bundle", "save_bundle"]

@@ -1,0 +1,239 @@
+"""Bundles: a model and the tokenizer that it was trained with, in one folder.
+
+::
+
+    model/
+      config.json, model.safetensors, …    what transformers reads (AutoModel)
+      tokenizer.json, …                    what transformers reads (AutoTokenizer), fitted fields
+      schema.yaml                          what the columns mean
+      domainformer.json                    who belongs to whom: fingerprints, version, record
+      manifest.json                        size and SHA-256 of every file, written last
+
+A model is only a table of numbers per token id, so a model run with another tokenizer answers
+nonsense without any error. The tokenizer's fingerprint therefore stands in ``config.json`` (it
+travels with the weights) and in ``domainformer.json``, and :func:`load_bundle` compares both with
+the tokenizer that it finds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedModel
+
+from domainformer import models
+from domainformer.artifacts import (
+    MANIFEST,
+    read_manifest,
+    staged_directory,
+    verify_directory,
+    write_json,
+)
+from domainformer.errors import ArtifactError, FingerprintError
+from domainformer.schema import DomainSchema
+from domainformer.tokenizers import DomainTokenizer
+from domainformer.version import __version__
+
+BUNDLE_FILE = "domainformer.json"
+SCHEMA_FILE = "schema.yaml"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with its tokenizer, its schema and the record of how it came about.
+
+    Args:
+        model: In evaluation mode; a causal language model or a classifier.
+        tokenizer: The fitted tokenizer whose ids the model understands.
+        schema: The schema that the tokenizer was fitted for.
+        record: Plain data of the run that made it (identity, split, metrics…).
+        folder: Where it was read from, if anywhere.
+    """
+
+    model: PreTrainedModel
+    tokenizer: DomainTokenizer
+    schema: DomainSchema
+    record: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def context(self) -> int:
+        """The longest window that the model may see, in tokens (BOS included)."""
+        return int(self.record.get("context") or self.model.config.max_position_embeddings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self.model.device
+
+
+def save_bundle(
+    folder: str | Path,
+    model: PreTrainedModel,
+    tokenizer: DomainTokenizer,
+    record: Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model and its tokenizer into one folder, whole or not at all.
+
+    Args:
+        folder: Where the bundle shall appear.
+        model: A domainformer model of ``transformers`` kind.
+        tokenizer: The tokenizer that the model was trained with.
+        record: Plain data worth keeping beside the weights. ``"context"`` (tokens) is used as
+            the default window length later.
+        overwrite: Replace an existing folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FingerprintError: The model has another vocabulary size, or its configuration names
+            another tokenizer.
+        ArtifactError: The folder exists already, or cannot be written.
+    """
+    folder = Path(folder)
+    _check_sizes(model.config, tokenizer, where=str(folder))
+    named = getattr(model.config, "tokenizer_fingerprint", None)
+    if named not in (None, tokenizer.fingerprint):
+        raise _mismatch("the model", named, tokenizer.fingerprint, where=str(folder))
+    model.config.tokenizer_fingerprint = tokenizer.fingerprint
+    facts = {
+        "format": FORMAT_VERSION,
+        "domainformer": __version__,
+        "architecture": type(model).__name__,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "schema_fingerprint": tokenizer.schema.fingerprint(),
+        "record": dict(record or {}),
+    }
+    with staged_directory(folder, overwrite=overwrite, meta={"kind": "bundle"}) as staging:
+        model.save_pretrained(staging)
+        _save_tokenizer(tokenizer, staging)
+        tokenizer.schema.to_yaml(staging / SCHEMA_FILE)
+        write_json(staging / BUNDLE_FILE, facts)
+    return folder
+
+
+def load_bundle(
+    folder: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    verify: bool = True,
+) -> Bundle:
+    """Read a bundle, and refuse one whose parts were not made for each other.
+
+    Args:
+        folder: A folder written by :func:`save_bundle`.
+        device: Where the weights shall go.
+        dtype: Cast the weights; as they were saved by default.
+        verify: Compare every file with its checksum (reads each byte once more).
+
+    Raises:
+        ArtifactError: The folder is no bundle, is incomplete or damaged.
+        FingerprintError: Tokenizer, weights and schema do not belong together.
+    """
+    folder = Path(folder)
+    facts = _read_facts(folder)
+    verify_directory(folder, checksums=verify)
+    tokenizer = DomainTokenizer.from_pretrained(folder)
+    schema = DomainSchema.from_yaml(folder / SCHEMA_FILE)
+    config = AutoConfig.from_pretrained(folder)
+    _check_fingerprints(folder, facts, config, tokenizer, schema)
+    model_class = getattr(models, str(facts["architecture"]), None)
+    if model_class is None:
+        raise ArtifactError(
+            f"{folder} holds a model of an unknown kind",
+            where=BUNDLE_FILE,
+            why=f"domainformer {__version__} has no {facts['architecture']}; "
+            f"it was written by domainformer {facts.get('domainformer')}",
+        )
+    model = model_class.from_pretrained(folder, config=config, dtype=dtype or "auto")
+    model.to(device)
+    model.eval()
+    return Bundle(model, tokenizer, schema, dict(facts["record"]), folder)
+
+
+def is_bundle(folder: str | Path) -> bool:
+    """Whether a folder looks like one written by :func:`save_bundle` (nothing is verified)."""
+    return (Path(folder) / BUNDLE_FILE).is_file()
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    read_manifest(folder)
+    path = folder / BUNDLE_FILE
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{folder} is not a bundle",
+            why=f"it has no {BUNDLE_FILE}",
+            next_step="give the model/ folder of a run, or write one with save_bundle",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read", why=str(error)) from error
+    if facts.get("format") != FORMAT_VERSION:
+        raise ArtifactError(
+            f"{folder} has bundle format {facts.get('format')!r}",
+            why=f"this version of domainformer reads format {FORMAT_VERSION}",
+            next_step=f"use domainformer {facts.get('domainformer')}, which wrote it",
+        )
+    return facts
+
+
+def _save_tokenizer(tokenizer: DomainTokenizer, staging: Path) -> None:
+    """Save into a folder of its own, then lift the files: the manifest is the bundle's."""
+    inner = staging / ".tokenizer"
+    tokenizer.save_pretrained(inner)
+    for path in sorted(inner.iterdir()):
+        if path.name == MANIFEST:
+            path.unlink()
+        else:
+            path.rename(staging / path.name)
+    inner.rmdir()
+
+
+def _check_fingerprints(
+    folder: Path, facts: dict[str, Any], config: Any, tokenizer: DomainTokenizer, schema: Any
+) -> None:
+    found = tokenizer.fingerprint
+    for owner, named in (
+        (BUNDLE_FILE, facts.get("tokenizer_fingerprint")),
+        ("config.json", getattr(config, "tokenizer_fingerprint", None)),
+    ):
+        if named != found:
+            raise _mismatch(owner, named, found, where=str(folder))
+    for name, other in (("tokenizer", tokenizer.schema), (SCHEMA_FILE, schema)):
+        if other.fingerprint() != facts.get("schema_fingerprint"):
+            raise FingerprintError(
+                f"the schema of {name} is not the one that the model was trained with",
+                where=str(folder),
+                next_step="restore the folder from a copy; its parts cannot be mixed",
+            )
+    _check_sizes(config, tokenizer, where=str(folder))
+
+
+def _check_sizes(config: Any, tokenizer: DomainTokenizer, *, where: str) -> None:
+    if config.vocab_size != tokenizer.vocab_size:
+        raise FingerprintError(
+            "the model and the tokenizer have different vocabularies",
+            where=where,
+            why=f"the model has {config.vocab_size} ids, the tokenizer {tokenizer.vocab_size}",
+            next_step="build the model with vocab_size=tokenizer.vocab_size",
+        )
+
+
+def _mismatch(owner: str, named: object, found: str, *, where: str) -> FingerprintError:
+    return FingerprintError(
+        "the model was trained with another tokenizer",
+        where=where,
+        why=f"{owner} names tokenizer {named}, this tokenizer is {found}",
+        next_step="use the tokenizer of the same bundle, or train a model for this one",
+    )
