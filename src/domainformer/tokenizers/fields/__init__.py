@@ -1,0 +1,1 @@
+"""One tokenizer per kind of field."""
