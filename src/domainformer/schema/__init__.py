@@ -4,7 +4,7 @@ Start at :mod:`~domainformer.schema.fields` (one field and its token names), go 
 :mod:`~domainformer.schema.schema` (a whole event), :mod:`~domainformer.schema.presets`, and
 :mod:`~domainformer.schema.infer` (a schema proposed from a table, with its evidence).
 
-May import: config, artifacts, errors, and polars; nothing above.
+May import: config, artifacts, errors, polars and rich; nothing above.
 """
 
 from domainformer.schema.fields import (
@@ -14,5 +14,18 @@ from domainformer.schema.fields import (
     FieldSpec,
     FieldType,
 )
+from domainformer.schema.presets import ECOMMERCE_SCHEMA, FINANCE_SCHEMA, HEALTH_SCHEMA, PRESETS
+from domainformer.schema.schema import DomainSchema
 
-__all__ = ["FieldType", "FieldSpec", "CALENDAR_PARTS", "CalendarPart", "GENERIC_SPECIALS"]
+__all__ = [
+    "FieldType",
+    "FieldSpec",
+    "DomainSchema",
+    "FINANCE_SCHEMA",
+    "ECOMMERCE_SCHEMA",
+    "HEALTH_SCHEMA",
+    "PRESETS",
+    "CALENDAR_PARTS",
+    "CalendarPart",
+    "GENERIC_SPECIALS",
+]
