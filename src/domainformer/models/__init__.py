@@ -1,0 +1,53 @@
+"""Transformers over event tokens, at home in Hugging Face transformers.
+
+Start at ``modeling_domain_transformer.py`` (the models), then ``layers_domain_transformer.py``
+(their parts), ``packed_attention.py`` (many documents per row, none seeing another),
+``configuration_domain_transformer.py`` (sizes, presets) and ``batching.py`` (rows to model
+inputs, hidden states to one vector per document).
+
+The first four are copied into every saved model, so that it opens with ``trust_remote_code=True``
+where domainformer is not installed: they import torch, transformers and each other, relatively,
+and raise ``ValueError`` where other parts raise a DomainformerError. ``batching.py`` may import
+``errors`` too. Nothing here imports ``tokenizers``.
+
+Importing this package registers the models with the Auto classes.
+"""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
+
+from domainformer.models.batching import IGNORED_LABEL, Collator, Pooling, pool_hidden
+from domainformer.models.configuration_domain_transformer import PRESETS, DomainTransformerConfig
+from domainformer.models.modeling_domain_transformer import (
+    DomainTransformerForCausalLM,
+    DomainTransformerForSequenceClassification,
+    DomainTransformerModel,
+    DomainTransformerPreTrainedModel,
+)
+
+AutoConfig.register(DomainTransformerConfig.model_type, DomainTransformerConfig, exist_ok=True)
+DomainTransformerConfig.register_for_auto_class()
+for _auto, _model in (
+    (AutoModel, DomainTransformerModel),
+    (AutoModelForCausalLM, DomainTransformerForCausalLM),
+    (AutoModelForSequenceClassification, DomainTransformerForSequenceClassification),
+):
+    _auto.register(DomainTransformerConfig, _model, exist_ok=True)
+    _model.register_for_auto_class(_auto.__name__)
+
+__all__ = [
+    "PRESETS",
+    "DomainTransformerConfig",
+    "DomainTransformerModel",
+    "DomainTransformerForCausalLM",
+    "DomainTransformerForSequenceClassification",
+    "DomainTransformerPreTrainedModel",
+    "Collator",
+    "pool_hidden",
+    "Pooling",
+    "IGNORED_LABEL",
+]
