@@ -115,15 +115,15 @@ def normalise_time(
         >>> column.to_list(), kind
         ([datetime.datetime(2024, 5, 1, 10, 30)], 'datetime')
     """
+    notes: list[str] = []
+    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+        column = parse_iso(column.cast(pl.String), locate)
     if column.null_count() == len(column):
         raise DataError(
             f"the time column {column.name!r} is empty in every row",
             where=where,
             next_step="name another time column, or none (time=None) to keep the order of the rows",
         )
-    notes: list[str] = []
-    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
-        column = _parse_iso(column.cast(pl.String), where, locate)
     dtype = column.dtype
     if dtype == pl.Date:
         return column, "date", notes
@@ -152,6 +152,46 @@ def integer_times(column: pl.Series) -> np.ndarray:
         column = column.cast(pl.Datetime("us"))
     values: np.ndarray = column.to_physical().cast(pl.Int64).fill_null(NULL_TIME).to_numpy()
     return values
+
+
+def parse_iso(column: pl.Series, locate: Locate) -> pl.Series:
+    """ISO 8601 strings as dates (if none has a time of day) or timestamps in UTC.
+
+    Blanks around a time are forgiven and empty strings are null; nothing else is guessed, because
+    05/04/2024 is a day in April for one half of the world and in May for the other.
+
+    Raises:
+        DataError: Some string is not an ISO 8601 date or time; its row is named.
+
+    Example:
+        >>> parse_iso(pl.Series("day", ["2024-05-31", ""]), "row {}".format).to_list()
+        [datetime.date(2024, 5, 31), None]
+    """
+    text = column.str.strip_chars()
+    text = text.set(text == "", None)
+    parsed: pl.Series | None = None
+    only_dates = True
+    for pattern in (*_PLAIN_FORMATS, *_ZONED_FORMATS):
+        missing = text.is_not_null() if parsed is None else text.is_not_null() & parsed.is_null()
+        if not missing.any():
+            break
+        found = text.str.to_datetime(pattern, time_unit="us", strict=False)
+        found = found.dt.replace_time_zone(None)
+        only_dates = only_dates and (pattern == "%Y-%m-%d" or found.null_count() == len(found))
+        parsed = found if parsed is None else parsed.zip_with(parsed.is_not_null(), found)
+    if parsed is None:
+        return pl.Series(column.name, [None] * len(column), dtype=pl.Date)
+    wrong = text.is_not_null() & parsed.is_null()
+    if wrong.any():
+        row = wrong.arg_max() or 0
+        raise DataError(
+            f"the column {column.name!r} holds text that is not an ISO 8601 time",
+            where=locate(row),
+            why=f"it holds {column[row]!r} ({wrong.sum():,} such rows)",
+            next_step=_ISO_ADVICE,
+        )
+    parsed = parsed.alias(column.name)
+    return parsed.cast(pl.Date) if only_dates else parsed
 
 
 def _whole_numbers(column: pl.Series) -> pl.Series | tuple[int, object]:
@@ -197,35 +237,6 @@ def _to_integers(column: pl.Series, notes: list[str], where: str, locate: Locate
 def _looks_like_epoch(smallest: float, largest: float) -> bool:
     """Whether numbers read as times between 1990 and 2100 in one of the three common units."""
     return any(6.3e8 * unit <= smallest and largest <= 4.1e9 * unit for unit in (1, 1e3, 1e6))
-
-
-def _parse_iso(column: pl.Series, where: str, locate: Locate) -> pl.Series:
-    """Parse ISO 8601 strings; blanks around and empty strings are forgiven, nothing else is."""
-    text = column.str.strip_chars()
-    text = text.set(text == "", None)
-    parsed: pl.Series | None = None
-    only_dates = True
-    for pattern in (*_PLAIN_FORMATS, *_ZONED_FORMATS):
-        missing = text.is_not_null() if parsed is None else text.is_not_null() & parsed.is_null()
-        if not missing.any():
-            break
-        found = text.str.to_datetime(pattern, time_unit="us", strict=False)
-        found = found.dt.replace_time_zone(None)
-        only_dates = only_dates and (pattern == "%Y-%m-%d" or found.null_count() == len(found))
-        parsed = found if parsed is None else parsed.zip_with(parsed.is_not_null(), found)
-    if parsed is None:
-        raise DataError(f"the time column {column.name!r} holds only empty strings", where=where)
-    wrong = text.is_not_null() & parsed.is_null()
-    if wrong.any():
-        row = wrong.arg_max() or 0
-        raise DataError(
-            f"the time column {column.name!r} holds text that is not an ISO 8601 time",
-            where=locate(row),
-            why=f"it holds {column[row]!r} ({wrong.sum():,} such rows)",
-            next_step=_ISO_ADVICE,
-        )
-    parsed = parsed.alias(column.name)
-    return parsed.cast(pl.Date) if only_dates else parsed
 
 
 def _to_naive_microseconds(column: pl.Series, notes: list[str], *, where: str) -> pl.Series:

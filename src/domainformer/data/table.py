@@ -24,8 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from domainformer.data.frames import to_polars
 from domainformer.data.keys import (
     NULL_TIME,
+    Locate,
     TimeKind,
     integer_times,
     normalise_entity,
@@ -77,6 +79,7 @@ class EventTable:
         entity: str | None = None,
         time: str | None = None,
         columns: Sequence[str] | None = None,
+        text: Sequence[str] = (),
     ) -> EventTable:
         """Read a Parquet, CSV, Arrow or Feather file, a glob, a hive folder, or a MEDS folder.
 
@@ -88,23 +91,24 @@ class EventTable:
             entity: The entity column; may be left out for a MEDS folder alone.
             time: The time column; ``None`` where only the order of rows is known.
             columns: Further columns to keep; ``None`` keeps all.
+            text: CSV columns that stay text even where their cells look like numbers.
 
         Raises:
             DataError: The path, a file, a column or a value cannot be used.
         """
         from domainformer.data import meds, readers
 
-        if entity is None:
-            if not meds.is_meds(path):
-                raise DataError(
-                    "the entity column was not named",
-                    where=str(path),
-                    next_step="pass entity=…: the column that tells whose event each row is",
-                )
+        if entity in (None, meds.SUBJECT) and meds.is_meds(path):
             return meds.read_meds(path, columns=columns)
+        if entity is None:
+            raise DataError(
+                "the entity column was not named",
+                where=str(path),
+                next_step="pass entity=…: the column that tells whose event each row is",
+            )
         source = readers.scan(path)
-        data = source.collect(_wanted(entity, time, columns))
-        return _build(data, entity, time, where=source.name, locate=source.locate)
+        frame, notes = source.collect(_wanted(entity, time, columns), text=text)
+        return _build(frame, entity, time, where=source.name, locate=source.locate, notes=notes)
 
     @classmethod
     def of(
@@ -128,8 +132,6 @@ class EventTable:
         Raises:
             DataError: A column is missing, empty, repeated, or holds values of mixed types.
         """
-        from domainformer.data.readers import to_polars
-
         frame = to_polars(data, columns=_wanted(entity, time, columns), where=name)
         return _build(frame, entity, time, where=name)
 
@@ -275,26 +277,28 @@ def _build(
     time: str | None,
     *,
     where: str,
-    locate: Callable[[int], str] | None = None,
+    locate: Locate | None = None,
+    notes: Sequence[str] = (),
 ) -> EventTable:
     """Check, normalise and sort what a reader has brought."""
     _check_shape(frame, entity, time, where=where)
-    notes: list[str] = []
+    remarks = list(notes)
     kind: TimeKind = "none"
     locate = locate or (lambda row: f"{where}, row {row + 1:,}")
     keys = [normalise_entity(frame[entity], where=where, locate=locate)]
     if time is not None:
-        times, kind, notes = normalise_time(frame[time], where=where, locate=locate)
+        times, kind, more = normalise_time(frame[time], where=where, locate=locate)
         keys.append(times)
+        remarks += more
     frame = frame.with_columns(keys)
     nulls = frame[entity].null_count()
     if nulls:
         frame = frame.filter(pl.col(entity).is_not_null())
-        notes.append(f"{nulls:,} rows without {entity} were left out")
+        remarks.append(f"{nulls:,} rows without {entity} were left out")
     frame = _sorted(frame.rechunk(), entity, time)
     changes = (frame[entity] != frame[entity].shift()).fill_null(value=True)
     offsets = np.append(changes.arg_true().to_numpy(), frame.height).astype(np.int64)
-    return EventTable(frame, entity, time, offsets, kind, notes)
+    return EventTable(frame, entity, time, offsets, kind, remarks)
 
 
 def _check_shape(frame: pl.DataFrame, entity: str, time: str | None, *, where: str) -> None:
