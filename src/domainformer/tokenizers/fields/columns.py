@@ -11,11 +11,12 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
 from domainformer.errors import TokenizerError
-from domainformer.tokenizers.base import Float64Array, Int32Array
+from domainformer.tokenizers.base import Float64Array, Int32Array, Int64Array
 
 
 def as_float64(column: pl.Series, *, field: str) -> Float64Array:
@@ -62,6 +63,41 @@ def as_float(value: Any, *, field: str) -> float:
         raise wrong_value(value, field=field, wanted="a number") from None
 
 
+class WholeNumbers(NamedTuple):
+    """A column as int64, with masks of what is null or NaN, and of what is no 64-bit integer.
+
+    ``numbers`` is 0 wherever one of the masks is set.
+    """
+
+    numbers: Int64Array
+    missing: npt.NDArray[np.bool_]
+    odd: npt.NDArray[np.bool_]
+
+
+def as_whole_numbers(column: pl.Series, *, field: str) -> WholeNumbers:
+    """A numeric or boolean column as whole numbers.
+
+    Raises:
+        TokenizerError: The column holds something else.
+
+    Example:
+        >>> numbers, missing, odd = as_whole_numbers(pl.Series([1.0, None, 2.5]), field="x")
+        >>> numbers.tolist(), missing.tolist(), odd.tolist()
+        ([1, 0, 0], [False, True, False], [False, False, True])
+    """
+    kind = column.dtype
+    if kind.is_integer() or kind == pl.Boolean:
+        whole = column.cast(pl.Int64, strict=False)  # beyond 64 bits becomes null
+        missing = column.is_null().to_numpy()
+        odd = whole.is_null().to_numpy() & ~missing
+        return WholeNumbers(whole.fill_null(0).to_numpy(), missing, odd)
+    numbers = as_float64(column, field=field)
+    missing = np.isnan(numbers)
+    # -2^63 is a 64-bit integer, 2^63 is not.
+    fits = (numbers >= -(2.0**63)) & (numbers < 2.0**63) & (np.floor(numbers) == numbers)
+    return WholeNumbers(np.where(fits, numbers, 0.0).astype(np.int64), missing, ~fits & ~missing)
+
+
 class Dictionary(NamedTuple):
     """A column as codes into its distinct values; code 0 is null, ``values[0]`` is None."""
 
@@ -80,18 +116,25 @@ def dictionary(column: pl.Series, *, field: str) -> Dictionary:
         Dictionary(codes=array([1, 0, 1, 2], dtype=int32), values=[None, 'b', 'a'])
     """
     kind = column.dtype
-    if kind.is_nested() or kind in (pl.Object, pl.Binary):
+    simple = kind in (pl.String, pl.Categorical, pl.Enum, pl.Boolean, pl.Date, pl.Datetime)
+    if not (simple or kind.is_numeric() or kind == pl.Null):
         raise wrong_type(column, field=field, wanted="text, numbers, dates or booleans")
     if len(column) == column.null_count():
         return Dictionary(np.zeros(len(column), np.int32), [None])
+    if kind == pl.Int128 or kind == pl.UInt128:
+        column = column.cast(pl.String)  # Arrow has no such integers
+    elif kind == pl.Datetime:
+        column = column.dt.cast_time_unit("us")  # Python's datetimes have no nanoseconds
     array = column.to_arrow(compat_level=pl.CompatLevel.newest())
     if not isinstance(array, pa.DictionaryArray):
         array = array.dictionary_encode()
-    indices = array.indices
-    codes = indices.fill_null(-1) if indices.null_count else indices
-    # A fresh array: what Arrow and polars hand out is read-only.
-    shifted = np.add(codes.to_numpy(zero_copy_only=False), 1, dtype=np.int32, casting="unsafe")
-    return Dictionary(shifted, [None, *array.dictionary.to_pylist()])
+    indices = array.indices.cast(pa.int32())
+    codes = (indices.fill_null(-1) if indices.null_count else indices).to_numpy()
+    values = array.dictionary.to_pylist()
+    if kind == pl.Float32:
+        # The shortest decimal of the 32-bit number: 0.1, not 0.10000000149011612.
+        values = [float(str(np.float32(value))) for value in values]
+    return Dictionary(codes + np.int32(1), [None, *values])
 
 
 def canonical_text(value: Any) -> str | None:

@@ -8,13 +8,20 @@ Both expose what a fused kernel needs, so that one pass over all fields gives th
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, NamedTuple
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from domainformer.tokenizers.base import MISSING, FieldTokenizer, Float64Array, Int32Array
-from domainformer.tokenizers.fields.columns import as_float64
+from domainformer.tokenizers.fields.columns import as_float, as_float64
+
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""The lower end of the first bin above zero: smaller magnitudes are subnormal numbers, which some
+processor modes read as zero."""
 
 # Numbers per block of the comparison loop: a block and its counters stay in the L2 cache.
 _BLOCK = 1 << 14
@@ -42,12 +49,23 @@ class BinTokenizer(FieldTokenizer):
                  edges[0] edges[1]    edges[-1]
 
     ``x`` is what `values` gives: the column as float64, absolute where ``absolute`` is set.
+
+    Attributes:
+        edges: Increasing, finite lower ends of the bins from id 2 on.
+        representatives: A typical value per local id; NaN where there is none.
     """
 
     absolute: ClassVar[bool] = False
-
     edges: Float64Array
-    """Increasing, finite lower ends of the bins from id 2 on."""
+    representatives: Float64Array
+
+    def _learn(
+        self, vocab: list[str], edges: npt.ArrayLike, representatives: npt.ArrayLike
+    ) -> None:
+        self._vocab = vocab
+        self.edges = np.asarray(edges, dtype=np.float64)
+        self.representatives = np.asarray(representatives, dtype=np.float64)
+        self._edge_list: list[float] = self.edges.tolist()
 
     def values(self, column: pl.Series) -> Float64Array:
         """The column as the float64 numbers that are binned; NaN where missing."""
@@ -58,6 +76,41 @@ class BinTokenizer(FieldTokenizer):
         """Local ids of a numeric column, int32 ``[n, 1]``."""
         self._require_fitted()
         return bin_ids(self.values(column), self.edges)[:, None]
+
+    def encode_one(self, value: Any) -> tuple[int, ...]:
+        """Local id of one number; None and NaN are missing."""
+        self._require_fitted()
+        number = value if type(value) is float else as_float(value, field=self.spec.name)
+        if number != number:
+            return (MISSING,)
+        return (bisect_right(self._edge_list, abs(number) if self.absolute else number) + 1,)
+
+    def decode(self, ids: Any) -> pl.Series:
+        """The representative value of each bin; null for missing."""
+        chosen = self.representatives[self._checked(ids)[:, 0]]
+        return pl.Series(self.spec.name, chosen, dtype=pl.Float64, nan_to_null=True)
+
+    def describe(self, local_id: int) -> dict[str, Any]:
+        """Token, kind, interval and representative of a local id.
+
+        ``low`` is None for −∞ and ``high`` for +∞; the interval holds ``low`` and not ``high``.
+        """
+        token = self._token(local_id)
+        if local_id == MISSING:
+            return {"token": token, "kind": "missing"}
+        low = self._edge_list[local_id - 2] if local_id >= 2 else None
+        high = self._edge_list[local_id - 1] if local_id <= len(self._edge_list) else None
+        return {"token": token, "kind": "bin", **interval(low, high), **self._typical(local_id)}
+
+    def _typical(self, local_id: int) -> dict[str, Any]:
+        value = float(self.representatives[local_id])
+        return {"representative": None if value != value else value}
+
+    def state(self) -> dict[str, Any]:
+        """Edges and representatives."""
+        self._require_fitted()
+        typical = [None if value != value else value for value in self.representatives.tolist()]
+        return {"kind": self.kind, "edges": self._edge_list, "representatives": typical}
 
 
 class LookupTokenizer(FieldTokenizer):
@@ -97,3 +150,35 @@ def bin_ids(x: Float64Array, edges: Float64Array) -> Int32Array:
             count += (block >= edge).view(np.uint8)
         ids[start : start + _BLOCK] = count
     return ids
+
+
+def bin_medians(ordered: Float64Array, edges: Float64Array) -> Float64Array:
+    """The lower median of the sorted values in each bin, one more than edges; NaN where empty.
+
+    Example:
+        >>> bin_medians(np.array([1.0, 2.0, 3.0, 9.0]), np.array([5.0, 10.0]))
+        array([ 2.,  9., nan])
+    """
+    ends = np.concatenate([[0], np.searchsorted(ordered, edges, side="left"), [len(ordered)]])
+    start, stop = ends[:-1], ends[1:]
+    medians = np.full(len(start), np.nan)
+    filled = stop > start
+    medians[filled] = ordered[(start[filled] + stop[filled] - 1) // 2]
+    return medians
+
+
+def interval(low: float | None, high: float | None) -> dict[str, Any]:
+    """The half-open interval ``[low, high)`` as plain data with a readable form.
+
+    Example:
+        >>> interval(0.0, 12.5)["interval"], interval(None, 3.0)["interval"]
+        ('[0, 12.5)', '(-∞, 3)')
+    """
+    left = "(-∞" if low is None else f"[{low:.6g}"
+    right = "∞" if high is None else f"{high:.6g}"
+    return {"low": low, "high": high, "interval": f"{left}, {right})"}
+
+
+def restored_floats(values: Sequence[float | None]) -> Float64Array:
+    """Floats from JSON data, where null stands for NaN."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

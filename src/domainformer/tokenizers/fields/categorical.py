@@ -1,0 +1,136 @@
+"""Categories: one token per frequent value, and one place for all the others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+
+from domainformer.schema.fields import category_token, hash_token, missing_token, unknown_token
+from domainformer.tokenizers.base import MISSING
+from domainformer.tokenizers.fields.columns import canonical_text, dictionary
+from domainformer.tokenizers.fields.numeric import UNKNOWN
+from domainformer.tokenizers.fields.shapes import Codes, LookupTokenizer
+
+if TYPE_CHECKING:
+    from domainformer.schema.fields import FieldSpec
+
+
+class CategoricalTokenizer(LookupTokenizer):
+    """A value of a small set: ``[KIND=Postage]``.
+
+    ::
+
+        id   0         1      2 …                       2 + values …
+             MISSING   UNK    values, frequent first    hash buckets, if any
+
+    Values are compared by their canonical text, so that 3, 3.0 and "3" are one category and true
+    and "true" another, whether the column is of strings, integers, floats, booleans, decimals,
+    dates, or a Categorical or Enum. The empty string is a value; null and NaN are missing.
+
+    The vocabulary holds the values seen at least ``min_frequency`` times, most frequent first
+    (ties in the order of their text), at most ``vocab_size``. Any other value is ``[KIND_UNK]``,
+    or, with ``hash_buckets``, the bucket that its text hashes to (see `hash_bucket`).
+
+    Args:
+        spec: A field of type CATEGORICAL_FIXED or CATEGORICAL_ENTITY.
+
+    Example:
+        >>> from domainformer.schema import FieldSpec
+        >>> kind = CategoricalTokenizer(FieldSpec("kind", "categorical_fixed"))
+        >>> kind = kind.fit(pl.Series(["b", "a", "b", None]))
+        >>> kind.vocab
+        ['[KIND_MISSING]', '[KIND_UNK]', '[KIND=b]', '[KIND=a]']
+        >>> kind.encode(pl.Series(["a", "new", None])).tolist()
+        [[3], [1], [0]]
+    """
+
+    kind: ClassVar[str] = "categorical"
+    values: list[str]
+
+    def fit(self, column: pl.Series) -> Self:
+        """Count the values of a training column and keep the most frequent."""
+        codes, distinct = dictionary(column, field=self.spec.name)
+        counts: Counter[str] = Counter()
+        # Two values may share a text (3 and 3.0), so their counts are added.
+        occurrences = np.bincount(codes, minlength=len(distinct)).tolist()
+        for value, count in zip(distinct, occurrences, strict=True):
+            text = canonical_text(value)
+            if text is not None and count:
+                counts[text] += count
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        frequent = [text for text, count in ranked if count >= self.spec.min_frequency]
+        return self._built(frequent[: self.spec.vocab_size])
+
+    def _built(self, values: list[str]) -> Self:
+        name = self.spec.name
+        self.values = values
+        self._vocab = [missing_token(name), unknown_token(name)]
+        self._vocab += [category_token(name, value) for value in values]
+        self._first_bucket = len(self._vocab)
+        self._vocab += [hash_token(name, bucket) for bucket in range(self.spec.hash_buckets)]
+        self._index = {value: UNKNOWN + 1 + i for i, value in enumerate(values)}
+        return self
+
+    def codes(self, column: pl.Series) -> Codes:
+        """Codes of the column's distinct values, and the id of each."""
+        self._require_fitted()
+        codes, distinct = dictionary(column, field=self.spec.name)
+        ids = (self._id(value) for value in distinct)
+        return Codes(codes, np.fromiter(ids, np.int32, len(distinct))[:, None])
+
+    def encode_one(self, value: Any) -> tuple[int, ...]:
+        """Local id of one value."""
+        self._require_fitted()
+        return (self._id(value),)
+
+    def _id(self, value: Any) -> int:
+        text = value if type(value) is str else canonical_text(value)
+        if text is None:
+            return MISSING
+        known = self._index.get(text)
+        if known is not None:
+            return known
+        buckets = self.spec.hash_buckets
+        return self._first_bucket + hash_bucket(text, buckets) if buckets else UNKNOWN
+
+    def decode(self, ids: Any) -> pl.Series:
+        """The text of each value; null for missing, unknown and hash tokens."""
+        texts = [None, None, *self.values, *[None] * self.spec.hash_buckets]
+        lookup = pl.Series(self.spec.name, texts, dtype=pl.String)
+        return lookup.gather(pl.Series(self._checked(ids)[:, 0]))
+
+    def describe(self, local_id: int) -> dict[str, Any]:
+        """Token, kind (missing, unknown, value, hash) and the value."""
+        token = self._token(local_id)
+        if local_id <= UNKNOWN:
+            return {"token": token, "kind": "unknown" if local_id else "missing"}
+        if local_id >= self._first_bucket:
+            return {"token": token, "kind": "hash", "bucket": local_id - self._first_bucket}
+        return {"token": token, "kind": "value", "value": self.values[local_id - UNKNOWN - 1]}
+
+    def state(self) -> dict[str, Any]:
+        """The values of the vocabulary, in its order."""
+        self._require_fitted()
+        return {"kind": self.kind, "values": list(self.values)}
+
+    @classmethod
+    def from_state(cls, spec: FieldSpec, state: dict[str, Any]) -> Self:
+        """A fitted tokenizer from what `state` gave."""
+        return cls(spec)._built(list(state["values"]))
+
+
+def hash_bucket(text: str, buckets: int) -> int:
+    """The bucket of a text: its BLAKE2b-64 digest (little-endian, of the UTF-8 bytes) mod buckets.
+
+    The same on every machine and in every process, unlike Python's ``hash``.
+
+    Example:
+        >>> hash_bucket("corner shop", 16)
+        5
+    """
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % buckets
