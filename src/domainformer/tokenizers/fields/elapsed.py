@@ -58,7 +58,7 @@ class ElapsedTimeTokenizer(BinTokenizer):
         >>> elapsed = ElapsedTimeTokenizer(spec, time_kind="date")
         >>> elapsed = elapsed.fit(pl.Series([None, 0, 86400, 3 * 86400, 30 * 86400]))
         >>> [elapsed.vocab[i] for i in elapsed.encode(pl.Series([None, 0, 86400, 10**9]))[:, 0]]
-        ['[TIME_ELAPSED=FIRST]', '[TIME_ELAPSED=B00]', '[TIME_ELAPSED=B01]', '[TIME_ELAPSED=B03]']
+        ['[TIME_ELAPSED=FIRST]', '[TIME_ELAPSED=B00]', '[TIME_ELAPSED=B01]', '[TIME_ELAPSED=B02]']
     """
 
     kind: ClassVar[str] = "elapsed"

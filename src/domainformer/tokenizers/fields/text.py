@@ -1,0 +1,192 @@
+"""Free text within an event, as a marker and a few byte-level BPE tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import polars as pl
+
+from domainformer.errors import TokenizerError
+from domainformer.schema.fields import missing_token, text_token
+from domainformer.tokenizers.base import MISSING, FieldTokenizer, Int32Array, Ragged
+from domainformer.tokenizers.fields.bytepair import BytePairModel, count_texts, train_bpe
+from domainformer.tokenizers.fields.columns import canonical_text, dictionary
+
+if TYPE_CHECKING:
+    from domainformer.schema.fields import FieldSpec
+
+MARKER = 1
+FIRST_PIECE = 2
+"""Local id of the shared BPE model's id 0."""
+
+# Rows remembered between calls, and the longest text worth remembering.
+_MOST_REMEMBERED = 1 << 17
+_LONGEST_REMEMBERED = 256
+
+
+class TextCodes(NamedTuple):
+    """A column of texts as codes into its distinct texts' rows of local ids."""
+
+    codes: Int32Array
+    table: Ragged
+
+
+class TextTokenizer(FieldTokenizer):
+    """A text becomes its field's marker and at most ``max_tokens`` BPE tokens.
+
+    ::
+
+        null           [MERCHANT_MISSING]
+        ""             [MERCHANT]
+        "corner shop"  [MERCHANT] cor ner Ġshop
+
+    Local ids are 0 for missing, 1 for the marker, and 2 + i for token i of the byte-level BPE
+    model that all text fields of a table share: `vocab` lists all of them, `own_vocab` the two
+    that belong to this field. A column is encoded by its *distinct* texts. Longer texts are
+    truncated (`truncate`); numbers and other scalars are read by their canonical text.
+
+    The model is `bind`-ed, or trained by `fit` on the field's own column.
+
+    Args:
+        spec: A field of type TEXT.
+        bpe_vocab_size: Bytes and merges of a model that `fit` trains.
+
+    Example:
+        >>> from domainformer.schema import FieldSpec
+        >>> names = pl.Series(["low", None, ""])
+        >>> text = TextTokenizer(FieldSpec("name", "text"), bpe_vocab_size=258).fit(names)
+        >>> [[text.vocab[i] for i in row] for row in text.encode(names).rows()]
+        [['[NAME]', 'low'], ['[NAME_MISSING]'], ['[NAME]']]
+    """
+
+    kind: ClassVar[str] = "text"
+    width: int | None = None
+
+    def __init__(self, spec: FieldSpec, *, bpe_vocab_size: int = 4096) -> None:
+        super().__init__(spec)
+        self.bpe_vocab_size = bpe_vocab_size
+        self.bpe: BytePairModel | None = None
+        self._remembered: dict[str, list[int]] = {}
+
+    @property
+    def own_vocab(self) -> list[str]:
+        """The missing token and the marker, without the shared BPE tokens."""
+        return [missing_token(self.spec.name), text_token(self.spec.name)]
+
+    def bind(self, bpe: BytePairModel) -> Self:
+        """Use a BPE model that is trained already."""
+        self.bpe = bpe
+        self._vocab = self.own_vocab + bpe.tokens
+        self._remembered = {}
+        return self
+
+    def fit(self, column: pl.Series) -> Self:
+        """Train a BPE model on a column, unless one is bound; then there is nothing to learn."""
+        counts = count_texts([column], field=self.spec.name)
+        if self.bpe is not None:
+            return self
+        own = self.own_vocab
+        trained = train_bpe(list(counts), list(counts.values()), self.bpe_vocab_size, own)
+        return self.bind(BytePairModel(trained))
+
+    def codes(self, column: pl.Series) -> TextCodes:
+        """Codes of the column's distinct texts, and the local ids of each."""
+        self._require_fitted()
+        codes, distinct = dictionary(column, field=self.spec.name)
+        return TextCodes(codes, Ragged.of(self._rows([canonical_text(v) for v in distinct])))
+
+    def encode(self, column: pl.Series) -> Ragged:
+        """Local ids of a column, one ragged row per event."""
+        codes, table = self.codes(column)
+        return table.take(codes)
+
+    def encode_one(self, value: Any) -> tuple[int, ...]:
+        """Local ids of one text."""
+        self._require_fitted()
+        text = value if type(value) is str else canonical_text(value)
+        if text is not None and text in self._remembered:
+            return tuple(self._remembered[text])
+        return tuple(self._rows([_valid(text)])[0])
+
+    def _rows(self, texts: list[str | None]) -> list[list[int]]:
+        """Local ids of distinct texts."""
+        assert self.bpe is not None
+        remembered = self._remembered
+        if len(remembered) > _MOST_REMEMBERED:
+            remembered.clear()
+        new = [text for text in texts if text is not None and text not in remembered]
+        fresh: dict[str, list[int]] = {}
+        for text, (_, ids) in zip(new, self.bpe.truncate(new, self.spec.max_tokens), strict=True):
+            fresh[text] = [MARKER, *(token + FIRST_PIECE for token in ids)]
+        rows = [
+            [MISSING] if text is None else fresh.get(text) or remembered[text] for text in texts
+        ]
+        remembered.update(
+            (text, row) for text, row in fresh.items() if len(text) <= _LONGEST_REMEMBERED
+        )
+        return rows
+
+    def truncate(self, value: Any) -> str | None:
+        """What is left of a text within ``max_tokens``; None where the value is missing.
+
+        The ids of a text are always the ids of its truncated form alone.
+        """
+        self._require_fitted()
+        assert self.bpe is not None
+        text = _valid(canonical_text(value))
+        return None if text is None else self.bpe.truncate([text], self.spec.max_tokens)[0].text
+
+    def escape(self, text: str) -> str:
+        """A text as it stands in a rendered event (see `BytePairModel.escape`)."""
+        self._require_fitted()
+        assert self.bpe is not None
+        return self.bpe.escape(text)
+
+    def decode(self, ids: Ragged) -> pl.Series:
+        """The text of each row; null for missing.
+
+        Raises:
+            TokenizerError: A row is neither missing alone nor a marker followed by BPE tokens.
+        """
+        self._require_fitted()
+        assert self.bpe is not None
+        texts: list[str | None] = []
+        for index, row in enumerate(ids.rows()):
+            if row == [MISSING]:
+                texts.append(None)
+            elif (
+                row
+                and row[0] == MARKER
+                and all(FIRST_PIECE <= i < len(self.vocab) for i in row[1:])
+            ):
+                texts.append(self.bpe.decode(i - FIRST_PIECE for i in row[1:]))
+            else:
+                raise TokenizerError(
+                    f"the local ids {row[:8]} are no text",
+                    where=f"field {self.spec.name!r}, row {index}",
+                    why="a text is its marker and then BPE tokens, or the missing token alone",
+                )
+        return pl.Series(self.spec.name, texts, dtype=pl.String)
+
+    def describe(self, local_id: int) -> dict[str, Any]:
+        """Token, kind (missing, marker, piece) and what a piece spells."""
+        token = self._token(local_id)
+        if local_id < FIRST_PIECE:
+            return {"token": token, "kind": "marker" if local_id else "missing"}
+        assert self.bpe is not None
+        return {"token": token, "kind": "piece", "text": self.bpe.decode([local_id - FIRST_PIECE])}
+
+    def state(self) -> dict[str, Any]:
+        """Nothing but the kind: the BPE model is shared, and saved in ``tokenizer.json``."""
+        self._require_fitted()
+        return {"kind": self.kind}
+
+    @classmethod
+    def from_state(cls, spec: FieldSpec, state: dict[str, Any]) -> Self:
+        """A tokenizer without its BPE model: `bind` it to be fitted."""
+        return cls(spec)
+
+
+def _valid(text: str | None) -> str | None:
+    """A text that is valid Unicode: a lone surrogate, which no column can hold, becomes ``?``."""
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
