@@ -41,9 +41,10 @@ class TextTokenizer(FieldTokenizer):
         "corner shop"  [MERCHANT] cor ner Ġshop
 
     Local ids are 0 for missing, 1 for the marker, and 2 + i for token i of the byte-level BPE
-    model that all text fields of a table share: `vocab` lists all of them, `own_vocab` the two
-    that belong to this field. A column is encoded by its *distinct* texts. Longer texts are
-    truncated (`truncate`); numbers and other scalars are read by their canonical text.
+    model that all text fields of a table share. `vocab` lists the two tokens of the field itself
+    (known before any fit); those of the model are ``bpe.tokens``. A column is encoded by its
+    *distinct* texts. Longer texts are truncated (`truncate`); numbers and other scalars are read
+    by their canonical text.
 
     The model is `bind`-ed, or trained by `fit` on the field's own column.
 
@@ -55,8 +56,10 @@ class TextTokenizer(FieldTokenizer):
         >>> from domainformer.schema import FieldSpec
         >>> names = pl.Series(["low", None, ""])
         >>> text = TextTokenizer(FieldSpec("name", "text"), bpe_vocab_size=258).fit(names)
-        >>> [[text.vocab[i] for i in row] for row in text.encode(names).rows()]
-        [['[NAME]', 'low'], ['[NAME_MISSING]'], ['[NAME]']]
+        >>> text.vocab, text.bpe.tokens[-2:]
+        (['[NAME_MISSING]', '[NAME]'], ['lo', 'low'])
+        >>> text.encode(names).rows()
+        [[1, 259], [0], [1]]
     """
 
     kind: ClassVar[str] = "text"
@@ -66,17 +69,17 @@ class TextTokenizer(FieldTokenizer):
         super().__init__(spec)
         self.bpe_vocab_size = bpe_vocab_size
         self.bpe: BytePairModel | None = None
+        self._vocab = [missing_token(spec.name), text_token(spec.name)]
         self._remembered: dict[str, list[int]] = {}
 
     @property
-    def own_vocab(self) -> list[str]:
-        """The missing token and the marker, without the shared BPE tokens."""
-        return [missing_token(self.spec.name), text_token(self.spec.name)]
+    def fitted(self) -> bool:
+        """Whether a BPE model is bound."""
+        return self.bpe is not None
 
     def bind(self, bpe: BytePairModel) -> Self:
         """Use a BPE model that is trained already."""
         self.bpe = bpe
-        self._vocab = self.own_vocab + bpe.tokens
         self._remembered = {}
         return self
 
@@ -85,13 +88,12 @@ class TextTokenizer(FieldTokenizer):
         counts = count_texts([column], field=self.spec.name)
         if self.bpe is not None:
             return self
-        own = self.own_vocab
-        trained = train_bpe(list(counts), list(counts.values()), self.bpe_vocab_size, own)
+        sizes = list(counts.values())
+        trained = train_bpe(list(counts), sizes, self.bpe_vocab_size, self.vocab)
         return self.bind(BytePairModel(trained))
 
     def codes(self, column: pl.Series) -> TextCodes:
         """Codes of the column's distinct texts, and the local ids of each."""
-        self._require_fitted()
         codes, distinct = dictionary(column, field=self.spec.name)
         return TextCodes(codes, Ragged.of(self._rows([canonical_text(v) for v in distinct])))
 
@@ -102,7 +104,6 @@ class TextTokenizer(FieldTokenizer):
 
     def encode_one(self, value: Any) -> tuple[int, ...]:
         """Local ids of one text."""
-        self._require_fitted()
         text = value if type(value) is str else canonical_text(value)
         if text is not None and text in self._remembered:
             return tuple(self._remembered[text])
@@ -110,13 +111,12 @@ class TextTokenizer(FieldTokenizer):
 
     def _rows(self, texts: list[str | None]) -> list[list[int]]:
         """Local ids of distinct texts."""
-        assert self.bpe is not None
-        remembered = self._remembered
+        bpe, remembered = self._model(), self._remembered
         if len(remembered) > _MOST_REMEMBERED:
             remembered.clear()
         new = [text for text in texts if text is not None and text not in remembered]
         fresh: dict[str, list[int]] = {}
-        for text, (_, ids) in zip(new, self.bpe.truncate(new, self.spec.max_tokens), strict=True):
+        for text, (_, ids) in zip(new, bpe.truncate(new, self.spec.max_tokens), strict=True):
             fresh[text] = [MARKER, *(token + FIRST_PIECE for token in ids)]
         rows = [
             [MISSING] if text is None else fresh.get(text) or remembered[text] for text in texts
@@ -131,16 +131,14 @@ class TextTokenizer(FieldTokenizer):
 
         The ids of a text are always the ids of its truncated form alone.
         """
-        self._require_fitted()
-        assert self.bpe is not None
         text = _valid(canonical_text(value))
-        return None if text is None else self.bpe.truncate([text], self.spec.max_tokens)[0].text
+        return (
+            None if text is None else self._model().truncate([text], self.spec.max_tokens)[0].text
+        )
 
     def escape(self, text: str) -> str:
         """A text as it stands in a rendered event (see `BytePairModel.escape`)."""
-        self._require_fitted()
-        assert self.bpe is not None
-        return self.bpe.escape(text)
+        return self._model().escape(text)
 
     def decode(self, ids: Ragged) -> pl.Series:
         """The text of each row; null for missing.
@@ -148,18 +146,14 @@ class TextTokenizer(FieldTokenizer):
         Raises:
             TokenizerError: A row is neither missing alone nor a marker followed by BPE tokens.
         """
-        self._require_fitted()
-        assert self.bpe is not None
+        bpe = self._model()
+        stop = FIRST_PIECE + len(bpe.tokens)
         texts: list[str | None] = []
         for index, row in enumerate(ids.rows()):
             if row == [MISSING]:
                 texts.append(None)
-            elif (
-                row
-                and row[0] == MARKER
-                and all(FIRST_PIECE <= i < len(self.vocab) for i in row[1:])
-            ):
-                texts.append(self.bpe.decode(i - FIRST_PIECE for i in row[1:]))
+            elif row and row[0] == MARKER and all(FIRST_PIECE <= i < stop for i in row[1:]):
+                texts.append(bpe.decode(i - FIRST_PIECE for i in row[1:]))
             else:
                 raise TokenizerError(
                     f"the local ids {row[:8]} are no text",
@@ -170,15 +164,27 @@ class TextTokenizer(FieldTokenizer):
 
     def describe(self, local_id: int) -> dict[str, Any]:
         """Token, kind (missing, marker, piece) and what a piece spells."""
-        token = self._token(local_id)
         if local_id < FIRST_PIECE:
-            return {"token": token, "kind": "marker" if local_id else "missing"}
-        assert self.bpe is not None
-        return {"token": token, "kind": "piece", "text": self.bpe.decode([local_id - FIRST_PIECE])}
+            kind = "marker" if local_id else "missing"
+            return {"token": self._token(local_id), "kind": kind}
+        bpe, piece = self._model(), local_id - FIRST_PIECE
+        if piece >= len(bpe.tokens):
+            raise TokenizerError(
+                f"field {self.spec.name!r} has no local id {local_id}",
+                why=f"its BPE model has {len(bpe.tokens)} tokens",
+            )
+        return {"token": bpe.tokens[piece], "kind": "piece", "text": bpe.decode([piece])}
+
+    def _model(self) -> BytePairModel:
+        if self.bpe is None:
+            raise TokenizerError(
+                f"the tokenizer of field {self.spec.name!r} has no BPE model",
+                next_step="call fit(column) to train one, or bind(model) to share one",
+            )
+        return self.bpe
 
     def state(self) -> dict[str, Any]:
         """Nothing but the kind: the BPE model is shared, and saved in ``tokenizer.json``."""
-        self._require_fitted()
         return {"kind": self.kind}
 
     @classmethod
