@@ -1,14 +1,13 @@
 """Configuration of the domain transformer, with the presets that the papers and we use.
 
 This file travels with every saved model, so that the folder loads where domainformer is not
-installed: it imports torch-free parts of transformers and nothing else.
+installed: it imports torch-free parts of transformers and nothing else. Annotations are not
+deferred here, since ``@strict`` checks values against the types themselves.
 """
-
-from __future__ import annotations
 
 import difflib
 from dataclasses import fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
@@ -77,7 +76,8 @@ class DomainTransformerConfig(PreTrainedConfig):
         eos_token_id: The token that ends generation.
 
     Raises:
-        ValueError: Sizes that do not fit together, or an unknown choice.
+        StrictDataclassError: Sizes that do not fit together, an unknown choice, a wrong type
+            (huggingface_hub's error, as with every transformers configuration).
 
     Example:
         >>> config = DomainTransformerConfig.preset("24m", vocab_size=1000)
@@ -142,7 +142,7 @@ class DomainTransformerConfig(PreTrainedConfig):
         return self.hidden_size // self.num_attention_heads
 
     @classmethod
-    def preset(cls, name: str, **overrides: Any) -> DomainTransformerConfig:
+    def preset(cls, name: str, **overrides: Any) -> Self:
         """A named size, with any field overridden.
 
         Args:

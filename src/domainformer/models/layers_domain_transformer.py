@@ -71,6 +71,7 @@ class DomainTransformerAttention(nn.Module):
         self.k_proj = nn.Linear(width, width, bias=False)
         self.v_proj = nn.Linear(width, width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
+        self.o_proj.adds_to_stream = True  # drawn smaller, see _init_weights
 
     def forward(
         self,
@@ -117,6 +118,7 @@ class DomainTransformerMLP(nn.Module):
         self.gate_proj = nn.Linear(width, inner, bias=False) if config.mlp == "swiglu" else None
         self.up_proj = nn.Linear(width, inner, bias=False)
         self.down_proj = nn.Linear(inner, width, bias=False)
+        self.down_proj.adds_to_stream = True  # drawn smaller, see _init_weights
 
     def forward(self, x_BLW: torch.Tensor) -> torch.Tensor:
         """Transform each token by itself."""

@@ -41,7 +41,6 @@ from .configuration_domain_transformer import DomainTransformerConfig
 from .layers_domain_transformer import (
     DomainTransformerAttention,
     DomainTransformerBlock,
-    DomainTransformerMLP,
     make_norm,
     rotary_angles,
 )
@@ -70,13 +69,12 @@ class DomainTransformerPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # Every block adds to the stream twice: so scaled, its variance does not grow with depth
-        # (GPT-2, section 2.3).
-        std = self.config.initializer_range / math.sqrt(2 * self.config.num_hidden_layers)
-        if isinstance(module, DomainTransformerAttention):
-            init.normal_(module.o_proj.weight, mean=0.0, std=std)
-        elif isinstance(module, DomainTransformerMLP):
-            init.normal_(module.down_proj.weight, mean=0.0, std=std)
+        if getattr(module, "adds_to_stream", False):
+            # Every block adds to the stream twice: so scaled, its variance does not grow with
+            # depth (GPT-2, section 2.3). The mark is on the layer itself, since transformers
+            # never asks about modules of custom code that have no weights of their own.
+            std = self.config.initializer_range / math.sqrt(2 * self.config.num_hidden_layers)
+            init.normal_(module.weight, mean=0.0, std=std)
 
 
 class DomainTransformerModel(DomainTransformerPreTrainedModel):
