@@ -1,0 +1,308 @@
+"""A run is an identity: one folder that says what was done, with what, and how it ended.
+
+Before the first step a run folder holds everything that decides its result::
+
+    runs/cards/
+      run.json       id, status, config hash, code version, fingerprints, split, rules, environment
+      config.yaml    the resolved configuration
+      …              what the run itself adds: store, checkpoints, metrics, model
+
+``run.json`` is replaced atomically whenever something becomes known, so a reader sees one state or
+the next, also when the process is killed between two of them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field
+
+from domainformer.artifacts import fingerprint, write_json, write_text
+from domainformer.config import StrictConfig, build
+from domainformer.errors import ArtifactError, ConfigError
+from domainformer.version import __version__
+
+RUN_FILE = "run.json"
+CONFIG_FILE = "config.yaml"
+Status = Literal["preparing", "running", "finished", "failed", "interrupted"]
+_PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "polars", "numpy", "pyarrow")
+
+
+class RunRecord(StrictConfig):
+    """Everything that identifies a run, as it stands in ``run.json``.
+
+    Args:
+        id: Time of the start and a random part, unique among runs.
+        name: The folder's name.
+        kind: What was done: ``pretrain``, ``finetune``, …
+        status: ``preparing`` before step 0, then ``running``, and one of three ends.
+        created: UTC time of the start (ISO 8601).
+        finished: UTC time of the end.
+        config: The resolved configuration.
+        config_hash: Its short name: equal configurations have equal hashes.
+        code_version: Version of domainformer and, in a work tree, the git revision.
+        data_fingerprint: Of the events that were read.
+        schema_fingerprint: Of the schema, given or inferred.
+        tokenizer_fingerprint: Of the fitted tokenizer.
+        split: How the events were divided (cuts, counts, seed).
+        rules: Learning rules attached to the model, outermost first; empty for plain training.
+        resolved: Values chosen on this machine (batch size, precision, steps).
+        environment: Python, packages, processor.
+        resumed: Steps at which the run was taken up again.
+        results: What came out.
+        error: Why it failed.
+    """
+
+    id: str
+    name: str
+    kind: str
+    status: Status = "preparing"
+    created: str
+    finished: str | None = None
+    config: dict[str, Any]
+    config_hash: str
+    code_version: dict[str, str | bool | None]
+    data_fingerprint: str | None = None
+    schema_fingerprint: str | None = None
+    tokenizer_fingerprint: str | None = None
+    split: dict[str, Any] | None = None
+    rules: list[str] = Field(default_factory=list)
+    resolved: dict[str, Any] = Field(default_factory=dict)
+    environment: dict[str, Any]
+    resumed: list[int] = Field(default_factory=list)
+    results: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Run:
+    """An open run folder; as a context manager it records how the work ended.
+
+    Args:
+        directory: The run folder.
+        record: Its identity, also on disk.
+
+    Example:
+        >>> import tempfile
+        >>> with start_run(tempfile.mkdtemp(), "demo", kind="pretrain", config={"seed": 1}) as run:
+        ...     run.update(status="running", data_fingerprint="ab12")
+        ...     run.finish({"eval_loss": 2.5})
+        >>> read_run(run.directory).status
+        'finished'
+    """
+
+    def __init__(self, directory: Path, record: RunRecord) -> None:
+        self.directory = directory
+        self.record = record
+
+    def update(self, **changes: Any) -> None:
+        """Change fields of the record and replace ``run.json``."""
+        self.record = build(RunRecord, {**self.record.model_dump(), **changes})
+        write_json(self.directory / RUN_FILE, self.record.model_dump(mode="json"))
+
+    def finish(self, results: Mapping[str, Any]) -> None:
+        """Record the results and the successful end."""
+        self.update(status="finished", finished=_now(), results=dict(results), error=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            return
+        interrupted = isinstance(error, KeyboardInterrupt)
+        self.update(
+            status="interrupted" if interrupted else "failed",
+            finished=_now(),
+            error=None if interrupted else f"{type(error).__name__}: {error}",
+        )
+
+
+def start_run(
+    root: str | Path, name: str | None, *, kind: str, config: StrictConfig | Mapping[str, Any]
+) -> Run:
+    """Create a run folder with its identity, before anything else happens in it.
+
+    Args:
+        root: The folder of all runs.
+        name: The run's folder name; None takes the run's id.
+        kind: What will be done, such as ``pretrain``.
+        config: The resolved configuration.
+
+    Raises:
+        ConfigError: The folder exists already, or the name is not one folder name.
+
+    Example:
+        >>> import tempfile
+        >>> run = start_run(tempfile.mkdtemp(), None, kind="pretrain", config={"seed": 1})
+        >>> run.record.status, run.directory.name == run.record.id
+        ('preparing', True)
+    """
+    values = config.model_dump(mode="json") if isinstance(config, StrictConfig) else dict(config)
+    identity = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    directory = run_directory(root, name or identity)
+    try:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        raise ConfigError(
+            f"the run {directory} exists already",
+            next_step="continue it with training.resume=true, or choose another output.name",
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"the run folder {directory} cannot be made", why=str(error)) from error
+    record = RunRecord(
+        id=identity,
+        name=directory.name,
+        kind=kind,
+        created=_now(),
+        config=values,
+        config_hash=fingerprint(values),
+        code_version=code_version(),
+        environment=environment(),
+    )
+    run = Run(directory, record)
+    write_text(directory / CONFIG_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    run.update()
+    return run
+
+
+def read_run(directory: str | Path) -> RunRecord:
+    """Read the identity of a run folder.
+
+    Raises:
+        ArtifactError: There is no readable ``run.json``.
+    """
+    path = Path(directory) / RUN_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return build(RunRecord, values, where=str(path))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{directory} is not a run folder", why=f"it has no {RUN_FILE}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read", why=str(error)) from error
+
+
+def resume_run(
+    directory: str | Path, config: StrictConfig, *, may_differ: AbstractSet[str] = frozenset()
+) -> Run:
+    """Open a run folder again, provided that it was started with the same configuration.
+
+    Args:
+        directory: The run folder.
+        config: The configuration as it is now.
+        may_differ: Dotted keys that do not decide the result, such as ``training.quiet``.
+
+    Raises:
+        ConfigError: Another key differs; each is listed with both values.
+        ArtifactError: The folder is not a run.
+    """
+    record = read_run(directory)
+    now = flatten(config.model_dump(mode="json"))
+    then = flatten(record.config)
+    changed = [
+        f"{key}: {then.get(key)!r} then, {now.get(key)!r} now"
+        for key in sorted(now.keys() | then.keys())
+        if key not in may_differ and now.get(key) != then.get(key)
+    ]
+    if changed:
+        raise ConfigError(
+            f"the run {directory} was started with another configuration",
+            why="\n         ".join(changed),
+            next_step=f"use the values of {Path(directory) / CONFIG_FILE}, or start another run",
+        )
+    return Run(Path(directory), record)
+
+
+def run_directory(root: str | Path, name: str) -> Path:
+    """The folder of a run, for a name that is one plain folder name."""
+    if not name.strip(". ") or Path(name).name != name:
+        raise ConfigError(
+            f"{name!r} cannot name a run", why="a name is one folder name, without slashes"
+        )
+    return Path(root) / name
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted keys.
+
+    Example:
+        >>> flatten({"training": {"seed": 0}, "schema": None})
+        {'training.seed': 0, 'schema': None}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def code_version() -> dict[str, str | bool | None]:
+    """The installed version and, where the package lies in a git work tree, its revision."""
+    here = Path(__file__).resolve().parent
+    # An installed copy may lie inside somebody else's repository (a venv in a project): only a
+    # work tree that holds this very package tells its revision.
+    tracked = _git(here, "ls-files", "--error-unmatch", "version.py")
+    if tracked is None:
+        return {"domainformer": __version__, "git_revision": None, "git_modified": None}
+    return {
+        "domainformer": __version__,
+        "git_revision": _git(here, "rev-parse", "HEAD"),
+        "git_modified": bool(_git(here, "status", "--porcelain", "--", str(here))),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Python, the packages that decide results, and the machine's kind."""
+    packages: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "packages": packages,
+        "command": Path(sys.argv[0]).name if sys.argv else None,
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,273 @@
+"""The configuration of a run: what to read, how to split, what to train, for how long.
+
+Every section is strict (an unknown key is an error that names the nearest one) and every value has
+a default that works, except the table itself::
+
+    data:      {path: cards.parquet, entity: client_id, time: timestamp}
+    split:     {kind: time}
+    model:     {preset: tiny}
+    training:  {context: 256, max_tokens: 2000000}
+    output:    {root: runs, name: cards}
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from domainformer.config import StrictConfig
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_LENGTHS = ("max_steps", "max_tokens", "epochs")
+
+
+def parse_bytes(text: str | int) -> int:
+    """A number of bytes from a text with a unit.
+
+    Example:
+        >>> parse_bytes("2 GiB"), parse_bytes("500MB"), parse_bytes(1024)
+        (2147483648, 500000000, 1024)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]i?B)?\s*", str(text), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 2GiB or 500MB")
+    return int(float(match[1]) * _UNITS[(match[2] or "").upper()])
+
+
+def _plain_date(value: Any) -> Any:
+    # YAML reads an unquoted 2014-07-01 as a date; the split takes ISO text.
+    return value.isoformat() if isinstance(value, date) else value
+
+
+Cut = Annotated[str | int | None, BeforeValidator(_plain_date)]
+
+
+class DataConfig(StrictConfig):
+    """The table of events.
+
+    Args:
+        path: Parquet file, glob or hive folder, CSV, Arrow file, or MEDS folder. None: the table
+            is given as an argument.
+        entity: Column that names whose event it is (client, patient, …).
+        time: Column of the event's time; None keeps the order of the file.
+        columns: Columns to read; None reads all.
+        label: Column that is a target and must not become a field.
+    """
+
+    path: str | None = None
+    entity: str = "entity"
+    time: str | None = None
+    columns: tuple[str, ...] | None = None
+    label: str | None = None
+
+
+class SplitConfig(StrictConfig):
+    """How events are divided into training, validation and test.
+
+    Args:
+        kind: ``time`` tests on later events of the same entities, ``entity`` on other entities.
+        fractions: Shares of training, validation and test events (or entities); they sum to 1.
+        validation_from: First time of the validation period (ISO text; a number for integer times).
+        test_from: First time of the test period.
+        seed: Of the assignment of entities.
+    """
+
+    kind: Literal["time", "entity"] = "time"
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    validation_from: Cut = None
+    test_from: Cut = None
+    seed: int = 0
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or value[0] <= 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("the three fractions must sum to 1, and training needs some")
+        return value
+
+    @model_validator(mode="after")
+    def _cuts_are_times(self) -> SplitConfig:
+        if self.kind == "entity" and (self.validation_from, self.test_from) != (None, None):
+            raise ValueError("validation_from and test_from belong to kind: time")
+        return self
+
+
+class TokenizerConfig(StrictConfig):
+    """The fitted tokenizer.
+
+    Args:
+        bpe_vocab_size: Byte-pair tokens for text fields (256 bytes and merges).
+    """
+
+    bpe_vocab_size: int = Field(4096, ge=256)
+
+
+class ModelConfig(StrictConfig):
+    """The Transformer.
+
+    Args:
+        preset: ``tiny``, ``24m``, ``24m-wide-heads`` or ``330m``.
+        overrides: Values of :class:`~domainformer.models.DomainTransformerConfig` to change.
+    """
+
+    preset: str = "tiny"
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingConfig(StrictConfig):
+    """The optimisation.
+
+    One of ``epochs``, ``max_steps`` and ``max_tokens`` says how long; none of them means one epoch.
+
+    Args:
+        context: Tokens per row.
+        packed: Put several short histories into one row, without attention between them.
+        epochs: Passes over the training rows.
+        max_steps: Optimizer steps.
+        max_tokens: Tokens to train on (rounded up to whole steps).
+        batch_tokens: Tokens per optimizer step; ``auto``: as many as fit the memory budget at once.
+        gradient_accumulation: Forward passes per optimizer step; ``auto``: as few as the memory
+            budget allows.
+        memory_budget: What training may hold (such as ``4GiB``); None: half of what is free.
+        learning_rate: Peak of the cosine schedule.
+        warmup_ratio: Share of the steps with a rising learning rate.
+        weight_decay: On weight matrices only (not embeddings, norms, biases).
+        max_grad_norm: Gradients longer than this are scaled down; 0 switches clipping off.
+        precision: ``auto`` takes bf16 autocast where the processor has it and the model is wide
+            enough to gain from it.
+        eval_every: Steps between evaluations; None: ten times in the run.
+        eval_rows: Validation rows per evaluation, evenly spread; None: all.
+        save_every: Steps between checkpoints; None: at each evaluation.
+        log_every: Steps between lines of ``metrics.jsonl``.
+        keep: Checkpoints kept beside the best.
+        seed: Of initialisation, order and dropout.
+        threads: Processor threads; None leaves the process as it is.
+        report_to: Further trackers, ``tensorboard`` or ``trackio``.
+        quiet: No progress on stderr.
+        resume: Continue the run ``output.root/output.name`` where it stopped.
+    """
+
+    context: int = Field(512, ge=8)
+    packed: bool = True
+    epochs: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+    batch_tokens: int | Literal["auto"] = 8192
+    gradient_accumulation: int | Literal["auto"] = "auto"
+    memory_budget: str | int | None = None
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_ratio: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.1, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    eval_every: int | None = Field(None, ge=1)
+    eval_rows: int | None = Field(256, ge=1)
+    save_every: int | None = Field(None, ge=1)
+    log_every: int = Field(10, ge=1)
+    keep: int = Field(2, ge=1)
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1)
+    report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()
+    quiet: bool = False
+    resume: bool = False
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _readable_size(cls, value: str | int | None) -> str | int | None:
+        if value is not None and parse_bytes(value) <= 0:
+            raise ValueError("the memory budget must be positive")
+        return value
+
+    @field_validator("batch_tokens", "gradient_accumulation")
+    @classmethod
+    def _positive_or_auto(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be at least 1, or auto")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_length(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        given = [name for name in _LENGTHS if values.get(name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(_LENGTHS)}, not {' and '.join(given)}")
+        return values if given else {**values, "epochs": 1.0}
+
+
+class OutputConfig(StrictConfig):
+    """Where the run is written.
+
+    Args:
+        root: The folder of all runs.
+        name: The run's folder; None: a name made of the time.
+    """
+
+    root: str = "runs"
+    name: str | None = None
+
+
+with warnings.catch_warnings():
+    # pydantic warns that a field called ``schema`` hides its long deprecated method of that name;
+    # the key is what users write, and nobody calls the method.
+    warnings.filterwarnings("ignore", message='Field name "schema"')
+
+    class RunConfig(StrictConfig):
+        """Everything that decides a pretraining run.
+
+        Args:
+            data: The table.
+            schema: A schema file (YAML) or the name of a preset (``finance``, ``ecommerce``,
+                ``health``); None infers it from the table.
+            split: Training, validation and test.
+            tokenizer: The fitted tokenizer.
+            model: The Transformer.
+            training: The optimisation.
+            output: Where to write.
+
+        Example:
+            >>> from domainformer.config import build
+            >>> config = build(RunConfig, {"training": {"max_steps": 100}})
+            >>> config.training.max_steps, config.training.epochs, config.split.kind
+            (100, None, 'time')
+            >>> build(RunConfig, {"training": {"max_stpes": 100}})
+            Traceback (most recent call last):
+            ...
+            domainformer.errors.ConfigError: the configuration has 1 error
+              why:   training.max_stpes: unknown key (did you mean 'max_steps'?)
+        """
+
+        data: DataConfig = DataConfig()
+        schema: str | None = None  # type: ignore[assignment]
+        split: SplitConfig = SplitConfig()
+        tokenizer: TokenizerConfig = TokenizerConfig()
+        model: ModelConfig = ModelConfig()
+        training: TrainingConfig = TrainingConfig()
+        output: OutputConfig = OutputConfig()
+
+        @model_validator(mode="after")
+        def _resume_needs_a_name(self) -> RunConfig:
+            if self.training.resume and self.output.name is None:
+                raise ValueError("training.resume needs output.name, the run to continue")
+            return self
+
+
+# These do not decide the weights, so a resumed run may change them.
+MAY_DIFFER_ON_RESUME = frozenset(
+    {
+        "data.path",
+        "output.root",
+        "training.keep",
+        "training.log_every",
+        "training.memory_budget",
+        "training.quiet",
+        "training.report_to",
+        "training.resume",
+        "training.threads",
+    }
+)

@@ -1,0 +1,394 @@
+"""The Hugging Face Trainer, without what costs, and with checkpoints that survive a crash.
+
+The loop is the Trainer's own. What is switched off are costs that every step pays for uses that a
+single process does not have (measured in ``benchmarks/engine_overhead.py``):
+
+==============================  ===================================================================
+default                         here
+==============================  ===================================================================
+``floating_point_ops``          walks all modules at each step to count parameters: not counted
+``model.train()`` per step      walks all modules: once, and after each evaluation
+accelerate's wrappers           data loader, optimizer and ``backward`` go through them: plain torch
+``clip_grad_norm_``             collects the parameters again at each step: collected once
+NaN filter                      compares each loss and hides what it finds: a loss that is not
+                                finite stops the run with an error
+``log_history``                 grows into every checkpoint: ``metrics.jsonl`` keeps it
+==============================  ===================================================================
+
+The order of the data, dropout and everything else random depends on the seed and the position
+alone, so that a resumed run ends with the very weights of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Subset
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, TrainerState
+
+from domainformer.errors import CheckpointError, ConfigError, DomainformerError
+from domainformer.training import checkpoints
+from domainformer.training.optimizer import adamw, cosine_schedule, trainable
+from domainformer.training.sampler import EpochBatches, EpochDataset, spread
+
+Batch = dict[str, Any]
+Collate = Callable[[Sequence[Mapping[str, Any]]], Batch]
+TOKENS = "n_tokens"  # key of a batch that counts its real tokens; the model never sees it
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """All numbers of a training, resolved: nothing is left to choose.
+
+    Args:
+        steps: Optimizer steps.
+        rows: Rows per forward pass.
+        accumulation: Forward passes per optimizer step.
+        learning_rate: Peak.
+        warmup_ratio: Share of the steps with a rising learning rate.
+        weight_decay: On matrices.
+        max_grad_norm: Clipping; 0 for none.
+        bf16: Autocast to bf16.
+        eval_every: Steps between evaluations.
+        eval_rows: Rows per evaluation; None for all.
+        save_every: Steps between checkpoints.
+        log_every: Steps between log lines.
+        keep: Checkpoints kept beside the best.
+        seed: Of order and dropout.
+    """
+
+    steps: int
+    rows: int
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    warmup_ratio: float = 0.05
+    weight_decay: float = 0.1
+    max_grad_norm: float = 1.0
+    bf16: bool = False
+    eval_every: int = 100
+    eval_rows: int | None = None
+    save_every: int = 100
+    log_every: int = 10
+    keep: int = 2
+    seed: int = 0
+
+
+def counting(collate: Collate) -> Collate:
+    """A collator that also tells how many real tokens its batch has."""
+
+    def collate_and_count(rows: Sequence[Mapping[str, Any]]) -> Batch:
+        return {**collate(rows), TOKENS: sum(len(row["input_ids"]) for row in rows)}
+
+    return collate_and_count
+
+
+class EventTrainer(Trainer):
+    """Trains a model on rows of events.
+
+    Args:
+        model: A model whose forward takes ``labels`` and returns a ``loss``.
+        plan: The resolved numbers.
+        train_rows: Training rows; permutes itself in ``set_epoch``.
+        eval_rows: Validation rows, or None.
+        collate: Rows to model inputs.
+        checkpoint_root: Folder of the checkpoints.
+        callbacks: Watchers (progress, trackers).
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        plan: TrainPlan,
+        *,
+        train_rows: EpochDataset,
+        eval_rows: EpochDataset | None,
+        collate: Collate,
+        checkpoint_root: Path,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        if len(train_rows) == 0:
+            raise ConfigError(
+                "there is nothing to train on",
+                why="no window of the training events has a token to predict",
+                next_step="check the split, and that entities have more than one event",
+            )
+        self._use_cache = getattr(model.config, "use_cache", None)
+        super().__init__(
+            model=model,
+            args=_arguments(plan, checkpoint_root, evaluates=eval_rows is not None),
+            data_collator=counting(collate),
+            train_dataset=train_rows,
+            eval_dataset=eval_rows,
+            callbacks=[*callbacks],
+        )
+        if self.args.world_size > 1 or self.args.n_gpu > 1:
+            raise ConfigError(
+                "this engine trains in one process on one device",
+                next_step="start it without torchrun, or set CUDA_VISIBLE_DEVICES to one device",
+            )
+        self.remove_callback(PrinterCallback)
+        self.plan = plan
+        self.checkpoint_root = checkpoint_root
+        self.rows_per_epoch = len(train_rows)
+        self._trainable = trainable(model)
+
+    # Data
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches in the data set's own order."""
+        dataset = self.train_dataset
+        return self._loader(dataset, EpochBatches(dataset, self.rows_per_epoch, self.plan.rows))
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """The same validation rows at every evaluation."""
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        subset = Subset(dataset, spread(len(dataset), self.plan.eval_rows))
+        return self._loader(subset, EpochBatches(subset, len(subset), self.plan.rows))
+
+    def _loader(self, dataset: Any, batches: EpochBatches) -> DataLoader[Any]:
+        # A generator of its own: a loader otherwise draws from the global one when it starts,
+        # and evaluations would then change the dropout that follows.
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=self.data_collator,
+            generator=torch.Generator().manual_seed(self.plan.seed),
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def _run_epoch(self, **values: Any) -> None:
+        self.train_dataset.set_epoch(values["epoch"])
+        super()._run_epoch(**values)
+
+    # One step
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: DataLoader[Any], resume_from_checkpoint: str | None
+    ) -> tuple[Any, DataLoader[Any]]:
+        # One process on one device: accelerate's wrappers around model, optimizer and loader would
+        # only cost.
+        self.create_optimizer()
+        self.create_scheduler(max_steps)
+        self._load_optimizer_and_scheduler(resume_from_checkpoint)
+        for name in ("model", "optimizer", "lr_scheduler"):
+            setattr(self.callback_handler, name, getattr(self, name))
+        self.callback_handler.train_dataloader = train_dataloader
+        return self.model, train_dataloader
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW, new for each training."""
+        plan = self.plan
+        self.optimizer = adamw(
+            self.model, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay
+        )
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The cosine with warm-up, new for each training."""
+        self.lr_scheduler = cosine_schedule(
+            self.optimizer, steps=num_training_steps, warmup_ratio=self.plan.warmup_ratio
+        )
+        return self.lr_scheduler
+
+    def training_step(self, model: Any, inputs: Batch, num_items_in_batch: Any = None) -> Any:
+        """Forward and backward of one batch; the loss is a mean over all targets of the step."""
+        self.state.num_input_tokens_seen += inputs.pop(TOKENS, 0)
+        if not model.training:
+            model.train()
+        inputs = self._prepare_inputs(inputs)
+        with self.compute_loss_context_manager():
+            loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        if not self.model_accepts_loss_kwargs:
+            loss = loss / self.current_gradient_accumulation_steps
+        loss.backward()
+        return loss.detach()
+
+    def autocast_smart_context_manager(
+        self, cache_enabled: bool | None = True
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Autocast to bf16 where the plan says so."""
+        if not self.plan.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.args.device.type, torch.bfloat16, cache_enabled=cache_enabled)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> int:
+        # The default looks the model's loss up by name to learn whether it shifts the labels.
+        return sum(count_targets(batch["labels"]) for batch in batch_samples)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the default walks every module at every step."""
+        return 0
+
+    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        return torch.nn.utils.clip_grad_norm_(self._trainable, self.plan.max_grad_norm)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        return grad_norm  # not measured where nothing is clipped
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Tell the watchers, who keep it; refuse to go on with a loss that is not finite."""
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise DomainformerError(
+                f"the loss is {logs['loss']} at step {self.state.global_step}",
+                why="the training diverged; going on would only spread it",
+                next_step="lower training.learning_rate, or set training.precision to fp32",
+            )
+        self.control: Any = self.callback_handler.on_log(self.args, self.state, self.control, logs)
+
+    # Evaluation
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Mean loss per target over the validation rows (the default averages batches instead)."""
+        total, targets = 0.0, 0
+        was_training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            for batch in self.get_eval_dataloader(eval_dataset):
+                batch.pop(TOKENS, None)
+                inputs = self._prepare_inputs(batch)
+                found = count_targets(inputs["labels"])
+                with self.compute_loss_context_manager():
+                    loss = self.compute_loss(self.model, inputs)
+                if found:
+                    total += float(loss) * found
+                    targets += found
+        self.model.train(was_training)
+        metrics = {
+            f"{metric_key_prefix}_loss": total / targets if targets else math.nan,
+            f"{metric_key_prefix}_targets": float(targets),
+        }
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        best = self.state.best_metric
+        loss = metrics["eval_loss"]
+        better = math.isfinite(loss) and (best is None or loss < best)
+        if better:
+            self.state.best_metric, self.state.best_global_step = loss, self.state.global_step
+            self.control.should_save = True
+        return better
+
+    # Checkpoints
+
+    @property
+    def position(self) -> dict[str, int]:
+        """What a step counts in: it means the same rows only where all of this is the same."""
+        plan = self.plan
+        return {
+            "rows_per_epoch": self.rows_per_epoch,
+            "rows": plan.rows,
+            "accumulation": plan.accumulation,
+            "seed": plan.seed,
+            "steps": plan.steps,
+        }
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        checkpoints.save_checkpoint(
+            self.checkpoint_root,
+            step=self.state.global_step,
+            model=self.model,
+            optimizer=self.optimizer,
+            scheduler=self.lr_scheduler,
+            state=asdict(self.state),
+            position=self.position,
+        )
+        best = self.state.best_global_step
+        checkpoints.prune_checkpoints(
+            self.checkpoint_root, keep=self.plan.keep, spare=() if best is None else (best,)
+        )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        checkpoints.load_weights(Path(resume_from_checkpoint), self.model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.load_training_state(Path(checkpoint), self.optimizer, self.lr_scheduler)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            checkpoints.load_rng(Path(checkpoint))
+
+    # The whole
+
+    def fit(self, checkpoint: checkpoints.Checkpoint | None = None) -> None:
+        """Train from the start, or on from a verified checkpoint, to the last step.
+
+        Raises:
+            CheckpointError: The checkpoint belongs to other data, batches or length.
+            DomainformerError: The loss is not finite any more.
+        """
+        if checkpoint is not None and checkpoint.position != self.position:
+            raise CheckpointError(
+                f"{checkpoint.path} was written for other data or batches",
+                why=f"its position counts in {checkpoint.position}, this run in {self.position}",
+                next_step="resume with the same data, batch size and length",
+            )
+        try:
+            if checkpoint is not None and checkpoint.step >= self.plan.steps:
+                # All steps are done; the Trainer would take one too many.
+                checkpoints.load_weights(checkpoint.path, self.model)
+                self.state = TrainerState.load_from_json(str(checkpoint.path / checkpoints.STATE))
+            else:
+                self.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        finally:
+            # The Trainer switches the cache off for training; the model will generate later.
+            self.model.config.use_cache = self._use_cache
+
+    def load_best(self) -> int:
+        """Load the weights with the lowest validation loss and return their step.
+
+        Without a validation set these are the last weights, which the model has already.
+        """
+        best = self.state.best_global_step
+        if best is None or best == self.state.global_step:
+            return int(self.state.global_step)
+        path = checkpoints.checkpoint_path(self.checkpoint_root, best)
+        checkpoints.load_weights(checkpoints.open_checkpoint(path).path, self.model)
+        return int(best)
+
+
+def count_targets(labels: torch.Tensor) -> int:
+    """Number of predictions that a loss averages over.
+
+    Args:
+        labels: Either [rows, tokens], of which the model shifts away the first column, or [rows].
+            −100 is no target.
+    """
+    counted = labels[:, 1:] if labels.ndim > 1 else labels
+    return int(counted.ne(-100).sum())
+
+
+def _arguments(plan: TrainPlan, root: Path, *, evaluates: bool) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(root),
+        max_steps=plan.steps,
+        per_device_train_batch_size=plan.rows,
+        gradient_accumulation_steps=plan.accumulation,
+        learning_rate=plan.learning_rate,
+        max_grad_norm=plan.max_grad_norm,
+        logging_strategy="steps",
+        logging_steps=plan.log_every,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=plan.eval_every,
+        save_strategy="steps",
+        save_steps=plan.save_every,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        average_tokens_across_devices=False,
+        seed=plan.seed,
+        use_cpu=not torch.cuda.is_available(),
+    )
