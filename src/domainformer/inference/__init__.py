@@ -8,5 +8,19 @@ never training or evaluation.
 """
 
 from domainformer.inference.bundle import Bundle, is_bundle, load_bundle, save_bundle
+from domainformer.inference.embed import embed, embed_to_parquet
+from domainformer.inference.generate import Sampling, generate
+from domainformer.inference.grammar import GrammarState, SlotGrammar
 
-__all__ = ["Bundle", "is_bundle", "load_bundle", "save_bundle"]
+__all__ = [
+    "Bundle",
+    "is_bundle",
+    "load_bundle",
+    "save_bundle",
+    "embed",
+    "embed_to_parquet",
+    "generate",
+    "Sampling",
+    "SlotGrammar",
+    "GrammarState",
+]

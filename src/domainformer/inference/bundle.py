@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from domainformer import models
 from domainformer.artifacts import (
@@ -145,7 +145,7 @@ def load_bundle(
     verify_directory(folder, checksums=verify)
     tokenizer = DomainTokenizer.from_pretrained(folder)
     schema = DomainSchema.from_yaml(folder / SCHEMA_FILE)
-    config = AutoConfig.from_pretrained(folder)
+    config = models.DomainTransformerConfig.from_pretrained(folder)
     _check_fingerprints(folder, facts, config, tokenizer, schema)
     model_class = getattr(models, str(facts["architecture"]), None)
     if model_class is None:

@@ -1,0 +1,390 @@
+"""What the model predicted for each slot of some events, in two views.
+
+``within_event`` is the chain rule as the model computes it: each slot given the history *and the
+fields before it in the same event*. Its logarithms add up to the event's log-likelihood.
+
+``history_only`` is what a forecaster knows before the event happens: P(slot | history), with the
+fields before it in the same event averaged out,
+
+    P(x_k | h) = E over x_1 … x_{k-1} ~ P(· | h) of P(x_k | x_1 … x_{k-1}, h)
+
+estimated by completing the event S times and averaging the *distributions* (Rao-Blackwell), not the
+draws. The first slot is exact. Draws are stratified over the S completions of an event. The mean is
+unbiased, so its logarithm errs against the model (Jensen), the more the smaller S is.
+
+All completions of all events of a window share one cache of its tokens: each is a branch that sees
+the window up to its own event, and itself::
+
+    window    BOS e0 e0 e1 e1 e2 e2          branch of e1: BOS e0 e0 ▸ a b c
+    branches        └▸ …  └▸ a b c           branch of e2: BOS e0 e0 e1 e1 ▸ …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from domainformer.data.tokens import TokenizedEvents
+from domainformer.evaluation.windows import (
+    BOS_TOKENS,
+    ScoringWindow,
+    batch_windows,
+    plan_scoring,
+)
+from domainformer.inference.grammar import GrammarState, SlotGrammar
+
+# Queries of a window in one branching step. Branches sit side by side in the cache and are masked
+# from each other, so their cost grows with the square of this number.
+MOST_BRANCHES = 64
+_LOGIT_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class SlotScores:
+    """Predictions of the heads of some events, each array ``[events, slots]``.
+
+    Args:
+        log_p: Log-probability (nats) of what happened, within the slot's own ids.
+        correct: Whether the most probable id of the slot is what happened.
+        outside: Probability that the model gave to ids outside of the slot.
+    """
+
+    log_p: npt.NDArray[np.float64]
+    correct: npt.NDArray[np.bool_]
+    outside: npt.NDArray[np.float64]
+
+    @classmethod
+    def empty(cls, events: int, slots: int) -> SlotScores:
+        """Arrays to be filled in."""
+        shape = (events, slots)
+        return cls(np.full(shape, np.nan), np.zeros(shape, np.bool_), np.full(shape, np.nan))
+
+
+@dataclass(frozen=True)
+class EventScores:
+    """Everything that the model said about some events.
+
+    Args:
+        events: The scored events, ascending (counted over all entities).
+        within: Each slot given history and earlier fields.
+        history: Each slot given the history alone; None where no samples were asked for.
+        event_log_p: Log-likelihood of the whole event over the full vocabulary ``[events]``.
+        text_log_p: Sum over BPE tokens of their log-probability within BPE ``[events, slots]``.
+        text_tokens: Number of BPE tokens after each slot's head ``[events, slots]``.
+    """
+
+    events: npt.NDArray[np.int64]
+    within: SlotScores
+    history: SlotScores | None
+    event_log_p: npt.NDArray[np.float64]
+    text_log_p: npt.NDArray[np.float64]
+    text_tokens: npt.NDArray[np.int64]
+
+
+@torch.inference_mode()
+def score_events(
+    model: PreTrainedModel,
+    events: TokenizedEvents,
+    grammar: SlotGrammar,
+    chosen: npt.NDArray[Any],
+    *,
+    context: int,
+    samples: int = 8,
+    seed: int = 0,
+    batch_tokens: int = 8192,
+    bos_id: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> EventScores:
+    """Score some events in both views.
+
+    Args:
+        model: A causal language model in evaluation mode.
+        events: All histories, of the model's tokenizer.
+        grammar: The slots of an event.
+        chosen: The events to score.
+        context: Longest window that the model may see, BOS included.
+        samples: Completions per event for the history-only view; 0 leaves it out.
+        seed: The draws of an event depend on it and on the event's number alone.
+        batch_tokens: Tokens per forward pass, padding included.
+        bos_id: The id that opens every window.
+        progress: Called with (events done, events in all).
+
+    Raises:
+        DataError: An event is longer than the context.
+    """
+    chosen = np.unique(np.asarray(chosen, dtype=np.int64))
+    most = max(1, MOST_BRANCHES // samples) if samples else None
+    windows = plan_scoring(events, chosen, context, most=most)
+    shape = (len(chosen), len(grammar.slots))
+    scores = EventScores(
+        events=chosen,
+        within=SlotScores.empty(*shape),
+        history=SlotScores.empty(*shape) if samples else None,
+        event_log_p=np.zeros(len(chosen)),
+        text_log_p=np.zeros(shape),
+        text_tokens=np.zeros(shape, np.int64),
+    )
+    done = 0
+    for indices in batch_windows(windows, batch_tokens):
+        batch = _Batch.of(model, events, [windows[i] for i in indices], chosen, bos_id)
+        output = model.base_model(input_ids=batch.ids, use_cache=samples > 0)
+        _score_within(model, grammar, batch, output.last_hidden_state, scores)
+        if scores.history is not None:
+            draws = stratified_draws(chosen[batch.slots_filled()], grammar, samples, seed)
+            branches = _Branches(model, grammar, batch, output, samples, draws)
+            branches.run(events, scores.history)
+        done += sum(len(windows[i].scored) for i in indices)
+        if progress is not None:
+            progress(done, len(chosen))
+    return scores
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Windows as rows of ids, padded on the right (causal attention never looks there).
+
+    ``targets`` has a line per token of a scored event: row, position, event (index into chosen);
+    ``place`` is the chosen index of the g-th scored event of each row, −1 where there is none;
+    ``boundary`` is the position of that event's first token.
+    """
+
+    ids: torch.Tensor
+    targets: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
+    boundary: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        model: PreTrainedModel,
+        events: TokenizedEvents,
+        windows: list[ScoringWindow],
+        chosen: npt.NDArray[np.int64],
+        bos_id: int,
+    ) -> _Batch:
+        offsets = events.event_offsets
+        ids = np.zeros((len(windows), max(w.tokens for w in windows)), np.int64)
+        place = np.full((len(windows), max(len(w.scored) for w in windows)), -1, np.int64)
+        boundary = np.ones_like(place)
+        targets = []
+        for row, window in enumerate(windows):
+            begin = int(offsets[window.event_start])
+            ids[row, 0] = bos_id
+            ids[row, 1 : window.tokens] = events.ids[begin : int(offsets[window.event_stop])]
+            count = len(window.scored)
+            place[row, :count] = np.searchsorted(chosen, window.scored)
+            first = offsets[window.scored] - begin + BOS_TOKENS
+            last = offsets[window.scored + 1] - begin + BOS_TOKENS
+            boundary[row, :count] = first
+            for event, start, stop in zip(place[row, :count], first, last, strict=True):
+                positions = np.arange(start, stop)
+                targets.append(
+                    np.stack([np.full_like(positions, row), positions, positions * 0 + event])
+                )
+        flat = np.concatenate(targets, axis=1)
+        return cls(torch.from_numpy(ids).to(model.device), flat, place, boundary)
+
+    def slots_filled(self) -> npt.NDArray[np.int64]:
+        """The place of every branch, 0 standing in where there is no event."""
+        return np.maximum(self.place, 0).reshape(-1)
+
+
+def _score_within(
+    model: PreTrainedModel,
+    grammar: SlotGrammar,
+    batch: _Batch,
+    hidden: torch.Tensor,
+    scores: EventScores,
+) -> None:
+    """Teacher-forced scores of all tokens of the scored events of a batch."""
+    head = model.get_output_embeddings()
+    slot_of_id = grammar.slot_of_id
+    ids = batch.ids.cpu().numpy()
+    # A BPE token belongs to the last head before it; heads come first in every event.
+    rows, positions, places = batch.targets
+    targets = ids[rows, positions]
+    slots = slot_of_id[targets].astype(np.int64)
+    owner = slots[np.maximum.accumulate(np.where(slots >= 0, np.arange(len(slots)), 0))]
+    for start in range(0, len(targets), _LOGIT_ROWS):
+        part = slice(start, start + _LOGIT_ROWS)
+        logits = head(hidden[rows[part], positions[part] - 1]).float()
+        total = logits.logsumexp(dim=-1)
+        wanted = torch.from_numpy(targets[part]).to(logits.device)
+        log_p = (logits.gather(1, wanted[:, None])[:, 0] - total).double().cpu().numpy()
+        np.add.at(scores.event_log_p, places[part], log_p)
+        for slot in np.unique(slots[part]):
+            chosen = np.flatnonzero(slots[part] == slot)
+            where = places[part][chosen]
+            if slot >= 0:
+                low, high = grammar.slots[slot].start, grammar.slots[slot].stop
+            else:
+                low, high = grammar.text_start, grammar.vocab_size
+            inside = logits[chosen, low:high]
+            mass = inside.logsumexp(dim=-1)
+            of_target = inside.gather(1, (wanted[chosen] - low)[:, None])[:, 0] - mass
+            of_target_ = of_target.double().cpu().numpy()
+            if slot < 0:
+                np.add.at(scores.text_log_p, (where, owner[part][chosen]), of_target_)
+                np.add.at(scores.text_tokens, (where, owner[part][chosen]), 1)
+                continue
+            best = inside.argmax(dim=-1).cpu().numpy() + low
+            scores.within.log_p[where, slot] = of_target_
+            scores.within.correct[where, slot] = best == targets[part][chosen]
+            share = (mass - total[chosen]).exp().double().cpu().numpy()
+            scores.within.outside[where, slot] = np.clip(1.0 - share, 0.0, 1.0)
+
+
+def stratified_draws(
+    events: npt.NDArray[np.int64], grammar: SlotGrammar, samples: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """Uniform numbers ``[events, steps, samples]``, one in each of ``samples`` strata per step.
+
+    They depend on the seed and the event's number alone, never on the batch.
+    """
+    steps = grammar.longest_event
+    draws = np.empty((len(events), steps, samples))
+    strata = np.tile(np.arange(samples), (steps, 1))
+    for row, event in enumerate(events):
+        rng = np.random.default_rng([seed, int(event)])
+        draws[row] = (rng.permuted(strata, axis=1) + rng.random((steps, samples))) / samples
+    return draws
+
+
+class _Branches:
+    """Completes every scored event of a batch S times, all branches in step.
+
+    Args:
+        model: The model.
+        grammar: The slots.
+        batch: Windows and boundaries.
+        output: Hidden states and cache of the windows.
+        samples: Branches per event, S.
+        draws: Uniform numbers ``[rows × events, steps, S]``.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        grammar: SlotGrammar,
+        batch: _Batch,
+        output: Any,
+        samples: int,
+        draws: npt.NDArray[np.float64],
+    ) -> None:
+        self.model, self.grammar, self.batch, self.samples = model, grammar, batch, samples
+        self.rows, self.per_row = batch.place.shape
+        self.queries = self.per_row * samples
+        self.draws = draws.transpose(0, 2, 1).reshape(self.rows * self.queries, -1)
+        self.cache = output.past_key_values
+        boundary = torch.from_numpy(batch.boundary).to(model.device)
+        self.boundary = boundary.repeat_interleave(samples, dim=1)
+        rows = torch.arange(self.rows, device=model.device)[:, None]
+        self.hidden = output.last_hidden_state[rows, self.boundary - 1]
+        self.state = GrammarState(grammar, self.rows * self.queries)
+        self.done = np.repeat(batch.place.reshape(-1) < 0, samples)
+        self.sums = [
+            np.zeros((self.rows * self.per_row, head.width), np.float64) for head in grammar.slots
+        ]
+
+    def run(self, events: TokenizedEvents, scores: SlotScores) -> None:
+        """Complete the events, then write the mean distributions' scores into ``scores``."""
+        step = 0
+        while not self.done.all():
+            ids = self._choose(step)
+            self.state.advance(ids, ~self.done)
+            # The last head is all that is asked for: what follows it is another event, or text.
+            self.done |= (self.state.events > 0) & (self.state.slot == 0)
+            if not self.done.all():
+                self._feed(ids, step)
+            step += 1
+        self._score(events, scores)
+
+    def _choose(self, step: int) -> npt.NDArray[np.int64]:
+        """Draw the next id of every branch, and note the distributions of the heads."""
+        flat = self.hidden.reshape(self.rows * self.queries, -1)
+        ids = np.zeros(len(flat), np.int64)
+        slots, in_text = self.state.slot, self.state.text_left > 0
+        for slot in np.unique(slots[~self.done]):
+            head = self.grammar.slots[slot]
+            here = np.flatnonzero((slots == slot) & ~self.done)
+            inside = self._probabilities(flat[here], head.start, head.stop)
+            picked = _inverse_cdf(inside, self.draws[here, step]) + head.start
+            open_text = in_text[here]
+            if open_text.any():
+                picked[open_text] = self._draw_with_text(here[open_text], slot, step)
+            leaves = (picked >= head.start) & (picked < head.stop)
+            ids[here] = picked
+            np.add.at(self.sums[slot], here[leaves] // self.samples, inside[leaves])
+        return ids
+
+    def _draw_with_text(
+        self, here: npt.NDArray[np.int64], slot: int, step: int
+    ) -> npt.NDArray[np.int64]:
+        """Inside a text: a BPE token, or the head of the next slot, which ends the text."""
+        head, grammar = self.grammar.slots[slot], self.grammar
+        hidden = self.hidden.reshape(self.rows * self.queries, -1)[here]
+        logits = self.model.get_output_embeddings()(hidden).double()
+        ids = np.r_[head.start : head.stop, grammar.text_start : grammar.vocab_size]
+        allowed = logits[:, ids].softmax(dim=-1).cpu().numpy()
+        return ids[_inverse_cdf(allowed, self.draws[here, step])]
+
+    def _probabilities(
+        self, hidden: torch.Tensor, start: int, stop: int
+    ) -> npt.NDArray[np.float64]:
+        """The distribution over the ids ``start:stop`` alone, without computing the others."""
+        head = self.model.get_output_embeddings()
+        bias = None if head.bias is None else head.bias[start:stop]
+        logits = F.linear(hidden, head.weight[start:stop], bias)
+        return logits.double().softmax(dim=-1).cpu().numpy()
+
+    def _feed(self, ids: npt.NDArray[np.int64], step: int) -> None:
+        """Append one token to every branch; each sees its window's past and its own tokens."""
+        device, dtype = self.hidden.device, self.hidden.dtype
+        width = self.batch.ids.shape[1]
+        seen = torch.arange(width, device=device) < self.boundary[:, :, None]
+        own = torch.eye(self.queries, dtype=torch.bool, device=device).repeat(1, step + 1)
+        visible = torch.cat([seen, own.expand(self.rows, -1, -1)], dim=-1)
+        mask = torch.zeros(visible.shape, dtype=dtype, device=device)
+        mask.masked_fill_(~visible, torch.finfo(dtype).min)
+        output = self.model.base_model(
+            input_ids=torch.from_numpy(ids).to(device).view(self.rows, self.queries),
+            attention_mask=mask[:, None],
+            position_ids=self.boundary + step,
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.cache = output.past_key_values
+        self.hidden = output.last_hidden_state
+
+    def _score(self, events: TokenizedEvents, scores: SlotScores) -> None:
+        places = self.batch.place.reshape(-1)
+        real = places >= 0
+        ids = self.batch.ids.cpu().numpy()
+        slot_of_id = self.grammar.slot_of_id
+        rows, positions, owners = self.batch.targets
+        targets = ids[rows, positions]
+        happened = np.full((len(scores.log_p), len(self.grammar.slots)), -1, np.int64)
+        slots = slot_of_id[targets]
+        happened[owners[slots >= 0], slots[slots >= 0]] = targets[slots >= 0]
+        for slot, head in enumerate(self.grammar.slots):
+            mean = self.sums[slot][real] / self.samples
+            target = happened[places[real], slot] - head.start
+            p = mean[np.arange(len(target)), target]
+            scores.log_p[places[real], slot] = np.log(np.maximum(p, np.finfo(np.float64).tiny))
+            scores.correct[places[real], slot] = mean.argmax(axis=1) == target
+
+
+def _inverse_cdf(
+    probabilities: npt.NDArray[np.float64], draws: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """The index that each uniform number falls on."""
+    cumulative = probabilities.cumsum(axis=1)
+    below = cumulative < (draws * cumulative[:, -1])[:, None]
+    return np.minimum(below.sum(axis=1), probabilities.shape[1] - 1)

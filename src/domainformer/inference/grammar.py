@@ -1,0 +1,173 @@
+"""The grammar of events: which ids may stand at the next position.
+
+An event is a fixed row of slots, each with its own contiguous range of ids. Only text is ragged:
+after its marker come BPE tokens, as many as the field's budget allows, and the first id that is
+none of them is already the head of the next slot (of the next event, where text comes last)::
+
+    slot         kind           sign        …   merchant               kind (next event)
+    ids          [KIND=Fuel]    [SIGN=POS]      [MERCHANT] sh ell      [KIND=Post]
+    allowed      range of KIND  SIGN            MERCHANT   BPE ∪ KIND  …
+
+A :class:`SlotGrammar` knows the ranges; a :class:`GrammarState` follows many rows at once, each at
+its own place, in a few array operations per step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from domainformer.errors import TokenizerError
+from domainformer.schema.fields import elapsed_first_token, hash_token, unknown_token
+from domainformer.tokenizers import DomainTokenizer, Slot
+
+Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SlotGrammar:
+    """The slots of an event, as ranges and masks over the vocabulary.
+
+    Args:
+        slots: The positions of an event in order; a text is its marker.
+        vocab_size: Number of ids.
+        text_start: First BPE id (equal to ``vocab_size`` where no field is text).
+        unknown: Ids that stand for a value without telling which, ascending.
+        first: Ids that stand at an entity's first event alone, ascending.
+    """
+
+    slots: tuple[Slot, ...]
+    vocab_size: int
+    text_start: int
+    unknown: Ints
+    first: Ints
+
+    @classmethod
+    def of(cls, tokenizer: DomainTokenizer) -> SlotGrammar:
+        """The grammar of a fitted tokenizer."""
+        slots = tuple(tokenizer.slots)
+        unknown: set[str] = set()
+        first: set[str] = set()
+        for spec in tokenizer.schema.fields:
+            unknown.add(unknown_token(spec.name))
+            unknown.update(hash_token(spec.name, bucket) for bucket in range(spec.hash_buckets))
+            first.add(elapsed_first_token(spec.name))
+        # Fields first, BPE last: what lies behind the last slot is text.
+        text_start = max(slot.stop for slot in slots)
+        named = list(enumerate(tokenizer.vocab[:text_start]))
+        return cls(
+            slots=slots,
+            vocab_size=tokenizer.vocab_size,
+            text_start=text_start,
+            unknown=np.array([index for index, token in named if token in unknown], np.int64),
+            first=np.array([index for index, token in named if token in first], np.int64),
+        )
+
+    @property
+    def longest_event(self) -> int:
+        """Tokens of the longest event that the grammar allows."""
+        return len(self.slots) + sum(slot.max_tokens for slot in self.slots)
+
+    @cached_property
+    def starts(self) -> Ints:
+        """First id of each slot, ``[slots]``."""
+        return np.array([slot.start for slot in self.slots], np.int64)
+
+    @cached_property
+    def stops(self) -> Ints:
+        """One past the last id of each slot, ``[slots]``."""
+        return np.array([slot.stop for slot in self.slots], np.int64)
+
+    @cached_property
+    def slot_of_id(self) -> npt.NDArray[np.int16]:
+        """The slot whose range holds an id; −1 for BPE and generic ids, ``[vocab_size]``."""
+        owner = np.full(self.vocab_size, -1, np.int16)
+        for index, slot in enumerate(self.slots):
+            owner[slot.start : slot.stop] = index
+        return owner
+
+    def head_masks(self, without: Ints) -> Mask:
+        """Ids allowed at each slot, ``[slots, vocab_size]``.
+
+        Args:
+            without: Ids never allowed; a slot that would be left empty keeps its own.
+        """
+        masks = np.zeros((len(self.slots), self.vocab_size), np.bool_)
+        for index, slot in enumerate(self.slots):
+            masks[index, slot.start : slot.stop] = True
+            reduced = masks[index].copy()
+            reduced[without] = False
+            if reduced.any():
+                masks[index] = reduced
+        return masks
+
+
+class GrammarState:
+    """Where each of many rows stands in its event.
+
+    Args:
+        grammar: The grammar.
+        rows: Number of rows, all before the first slot of an event.
+        without: Ids never allowed.
+
+    Attributes:
+        slot: The slot whose head comes next, ``[rows]``.
+        text_left: BPE tokens that may still come before it; 0 outside of a text.
+        events: Events begun so far, ``[rows]``.
+    """
+
+    def __init__(self, grammar: SlotGrammar, rows: int, without: Ints | None = None) -> None:
+        self.grammar = grammar
+        self.slot = np.zeros(rows, np.int64)
+        self.text_left = np.zeros(rows, np.int64)
+        self.events = np.zeros(rows, np.int64)
+        self._heads = grammar.head_masks(np.zeros(0, np.int64) if without is None else without)
+        self._missing = np.array([slot.missing for slot in grammar.slots], np.int64)
+        self._budgets = np.array([slot.max_tokens for slot in grammar.slots], np.int64)
+
+    def allowed(self, rows: Ints | None = None) -> Mask:
+        """Ids that may come next, ``[rows, vocab_size]``."""
+        rows = np.arange(len(self.slot)) if rows is None else rows
+        masks = self._heads[self.slot[rows]]
+        masks[self.text_left[rows] > 0, self.grammar.text_start :] = True
+        return masks
+
+    def between_events(self) -> Mask:
+        """Rows that stand before the first slot; a text at the end of the last may go on."""
+        return self.slot == 0
+
+    def is_head(self, ids: Ints) -> Mask:
+        """Which of the next ids are heads of the next slot, ``[rows]``."""
+        grammar = self.grammar
+        return (ids >= grammar.starts[self.slot]) & (ids < grammar.stops[self.slot])
+
+    def advance(self, ids: Ints, moving: Mask | None = None) -> None:
+        """Consume one id per row.
+
+        Args:
+            ids: The next ids, ``[rows]``.
+            moving: Only these rows move.
+
+        Raises:
+            TokenizerError: An id cannot stand where it stands.
+        """
+        moving = np.ones(len(ids), np.bool_) if moving is None else moving
+        head = self.is_head(ids) & moving
+        text = moving & ~head
+        wrong = text & ~((ids >= self.grammar.text_start) & (self.text_left > 0))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise TokenizerError(
+                f"the id {int(ids[row])} cannot stand here",
+                where=f"row {row}",
+                why=f"slot {self.grammar.slots[self.slot[row]].name!r} comes next",
+            )
+        self.text_left[text] -= 1
+        slots = self.slot[head]
+        self.events[head] += slots == 0
+        self.text_left[head] = np.where(ids[head] == self._missing[slots], 0, self._budgets[slots])
+        self.slot[head] = (slots + 1) % len(self.grammar.slots)
