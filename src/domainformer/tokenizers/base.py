@@ -178,6 +178,7 @@ class FieldTokenizer(ABC):
 
     def _checked(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Ids to decode as ``[n, width]``, every one within its slot."""
+        self._require_fitted()
         array = np.asarray(ids, dtype=np.int64)
         width = self.width or 1
         if array.ndim == 1 and width == 1:

@@ -99,9 +99,10 @@ class CategoricalTokenizer(LookupTokenizer):
 
     def decode(self, ids: Any) -> pl.Series:
         """The text of each value; null for missing, unknown and hash tokens."""
+        chosen = self._checked(ids)[:, 0]
         texts = [None, None, *self.values, *[None] * self.spec.hash_buckets]
         lookup = pl.Series(self.spec.name, texts, dtype=pl.String)
-        return lookup.gather(pl.Series(self._checked(ids)[:, 0]))
+        return lookup.gather(pl.Series(chosen))
 
     def describe(self, local_id: int) -> dict[str, Any]:
         """Token, kind (missing, unknown, value, hash) and the value."""

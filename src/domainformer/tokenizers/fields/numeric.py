@@ -247,8 +247,9 @@ class DiscreteTokenizer(LookupTokenizer):
 
     def decode(self, ids: Any) -> pl.Series:
         """The number of each id; null for missing and unknown."""
+        chosen = self._checked(ids)[:, 0]
         lookup = pl.Series(self.spec.name, [None, None, *self.kept.tolist()], dtype=pl.Int64)
-        return lookup.gather(pl.Series(self._checked(ids)[:, 0]))
+        return lookup.gather(pl.Series(chosen))
 
     def describe(self, local_id: int) -> dict[str, Any]:
         """Token, kind (missing, unknown, value) and the number."""

@@ -87,8 +87,9 @@ class BinTokenizer(FieldTokenizer):
 
     def decode(self, ids: Any) -> pl.Series:
         """The representative value of each bin; null for missing."""
-        chosen = self.representatives[self._checked(ids)[:, 0]]
-        return pl.Series(self.spec.name, chosen, dtype=pl.Float64, nan_to_null=True)
+        chosen = self._checked(ids)[:, 0]
+        typical = self.representatives[chosen]
+        return pl.Series(self.spec.name, typical, dtype=pl.Float64, nan_to_null=True)
 
     def describe(self, local_id: int) -> dict[str, Any]:
         """Token, kind, interval and representative of a local id.
