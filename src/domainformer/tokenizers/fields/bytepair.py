@@ -74,7 +74,8 @@ def train_bpe(
     Args:
         texts: Distinct texts; may be empty, which gives the bytes alone.
         counts: How often each occurs.
-        vocab_size: Bytes and merges together, without the special tokens; at least 256.
+        vocab_size: Most bytes and merges together, without the special tokens; at least 256. There
+            are fewer where the texts have nothing more to merge.
         special_tokens: Tokens that are matched whole and never split.
 
     Raises:

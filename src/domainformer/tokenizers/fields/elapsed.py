@@ -109,8 +109,9 @@ class ElapsedTimeTokenizer(BinTokenizer):
         edges = np.geomspace(*ends, count)
         if self.time_kind != "datetime":
             edges = np.ceil(edges / resolution - 1e-9) * resolution
+        # An edge at the shortest gap would leave the first bin empty.
         edges = np.unique(edges)
-        return edges[edges > resolution]
+        return edges[edges > ordered[0]]
 
     def _built(self, edges: Float64Array, representatives: Float64Array) -> Self:
         name = self.spec.name
