@@ -1,0 +1,55 @@
+"""From events to ids of one vocabulary, and back.
+
+::
+
+    base.py, fields/      one tokenizer per kind of field: a column to small integers
+    slots.py              how the fields share one vocabulary; the positions of an event
+    domain.py             DomainTokenizer: fit, encode, decode, save: start here
+    encoder.py, kernels.py, events.py, decoder.py    its bulk, single-event and inverse paths
+    vocabulary.py, hub.py, builder.py                Hugging Face: files, tokens, builder
+    describe.py           what each id stands for, for people
+
+May import ``data``, ``schema`` and what lies below; never ``models``. torch and transformers are
+imported by ``hub.py`` alone, inside functions.
+"""
+
+from domainformer.tokenizers.base import FieldTokenizer, Ragged, SlotRange
+from domainformer.tokenizers.builder import DomainTokenizerBuilder
+from domainformer.tokenizers.describe import describe_vocabulary, render_vocabulary
+from domainformer.tokenizers.domain import DomainTokenizer
+from domainformer.tokenizers.fields import (
+    CalendarTokenizer,
+    CategoricalTokenizer,
+    DiscreteTokenizer,
+    ElapsedTimeTokenizer,
+    EntityIdTokenizer,
+    MagnitudeBucketTokenizer,
+    SignTokenizer,
+    TextTokenizer,
+    train_bpe,
+)
+from domainformer.tokenizers.hub import add_domain_tokens
+from domainformer.tokenizers.slots import Block, Layout, Slot
+
+__all__ = [
+    "DomainTokenizer",
+    "DomainTokenizerBuilder",
+    "add_domain_tokens",
+    "Slot",
+    "Block",
+    "Layout",
+    "FieldTokenizer",
+    "Ragged",
+    "SlotRange",
+    "SignTokenizer",
+    "MagnitudeBucketTokenizer",
+    "DiscreteTokenizer",
+    "CategoricalTokenizer",
+    "EntityIdTokenizer",
+    "CalendarTokenizer",
+    "ElapsedTimeTokenizer",
+    "TextTokenizer",
+    "train_bpe",
+    "describe_vocabulary",
+    "render_vocabulary",
+]

@@ -1,0 +1,404 @@
+"""DomainTokenizer: a schema's fields, fitted, sharing one vocabulary.
+
+::
+
+    schema ─fit(table)─▶ field tokenizers ─▶ one vocabulary ─┬▶ encode: tables to ids, in bulk
+                                                             ├▶ encode_event: one event
+                                                             ├▶ decode: ids to events
+                                                             └▶ tokenizer.json for Hugging Face
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from domainformer.artifacts import fingerprint, staged_directory
+from domainformer.data import EventTable
+from domainformer.data.store import TokenizedEvents, TokenStore, id_dtype
+from domainformer.errors import DataError, TokenizerError
+from domainformer.schema import DomainSchema
+from domainformer.tokenizers import hub, vocabulary
+from domainformer.tokenizers.base import FieldTokenizer
+from domainformer.tokenizers.decoder import decode_events, parse_ids
+from domainformer.tokenizers.encoder import Columns, encode_columns
+from domainformer.tokenizers.events import EventEncoder
+from domainformer.tokenizers.fields import (
+    BytePairModel,
+    TextTokenizer,
+    count_texts,
+    field_tokenizers,
+)
+from domainformer.tokenizers.slots import BOS_ID, EOS_ID, PAD_ID, Layout, Slot, lay_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from tokenizers import Tokenizer
+
+SMALLEST_BPE = 256
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What `fit` makes, all at once or not at all."""
+
+    layout: Layout
+    backend: Tokenizer
+    vocab: list[str]
+    events: EventEncoder
+    fingerprint: str
+
+
+class DomainTokenizer:
+    """Turns events into ids of one vocabulary, and back.
+
+    An event becomes its fields' tokens in schema order, without separators::
+
+        {"kind": "Fuel", "amount": -20.0, "shop": "corner shop"}
+        [KIND=Fuel] [AMOUNT_SIGN=NEG] [AMOUNT=B11] [SHOP] cor ner Ġshop
+
+    Ids: the generic specials (`PAD` 0, `BOS` 1, `EOS` 2, `UNK` 3), each field's block in schema
+    order, then the byte-level BPE, if a field is text. Three paths give equal ids: `encode` on
+    columns, `encode_event` on one event, and Hugging Face on `render_event`'s string.
+
+    Args:
+        schema: The fields of an event.
+        bpe_vocab_size: Bytes and merges for text, at least 256; not used without text.
+
+    Raises:
+        TokenizerError: The BPE vocabulary has no room for the bytes; or, by every method but
+            `fit`, the tokenizer is not fitted.
+
+    Example:
+        >>> from domainformer.schema import FieldSpec
+        >>> schema = DomainSchema("shop", [
+        ...     FieldSpec("kind", "categorical_fixed"), FieldSpec("price", "numerical_continuous")])
+        >>> events = pl.DataFrame({"kind": ["tea", "cake", "tea"], "price": [2.0, 3.5, None]})
+        >>> tokenizer = DomainTokenizer(schema).fit(events)
+        >>> tokenizer.tokenize_event({"kind": "cake", "price": 9.0})
+        ['[KIND=cake]', '[PRICE=B02]']
+        >>> tokenizer.decode(tokenizer.encode(events).ids)["kind"].to_list()
+        ['tea', 'cake', 'tea']
+    """
+
+    def __init__(self, schema: DomainSchema, *, bpe_vocab_size: int = 4096) -> None:
+        if bpe_vocab_size < SMALLEST_BPE:
+            raise TokenizerError(
+                f"a byte-level vocabulary of {bpe_vocab_size} tokens is too small",
+                where="bpe_vocab_size",
+                why=f"each of the {SMALLEST_BPE} bytes needs a token",
+                next_step="set it to 256 or more; 4096 suits short descriptions",
+            )
+        self.schema = schema
+        self.bpe_vocab_size = bpe_vocab_size
+        self._parts: _Fitted | None = None
+
+    # ── fitting ──────────────────────────────────────────────────────────────────────────────
+
+    def fit(
+        self, table: EventTable | pl.DataFrame, *, text_corpus: Iterable[str] | None = None
+    ) -> Self:
+        """Learn bins, vocabularies and merges from training events.
+
+        Args:
+            table: Training events only: whatever is seen here is known to the model.
+            text_corpus: Texts to train the BPE on; by default the table's text columns. With a
+                corpus the vocabulary has BPE tokens even if no field is text.
+
+        Returns:
+            This tokenizer, fitted; a second fit replaces the first.
+
+        Raises:
+            SchemaError: The table does not fit the schema.
+            DataError: The table has no events.
+        """
+        columns = self._columns(table)
+        if not columns.frame.height:
+            raise DataError("there are no events to fit on", next_step="check the table's filters")
+        fields = self._new_fields(table)
+        for field in fields:
+            if not isinstance(field, TextTokenizer):
+                field.fit(columns.read_by(field))
+        layout = lay_out(fields)
+        texts = [columns.read_by(f) for f in fields if isinstance(f, TextTokenizer)]
+        if text_corpus is None and not texts:
+            backend = vocabulary.word_level(layout.tokens)
+        else:
+            counts = (
+                count_texts(texts) if text_corpus is None else vocabulary.count_corpus(text_corpus)
+            )
+            backend = vocabulary.byte_pair(layout.tokens, counts, self.bpe_vocab_size)
+        return self.assemble(layout, backend)
+
+    def _new_fields(self, table: EventTable | pl.DataFrame) -> list[FieldTokenizer]:
+        kind = table.time_kind if isinstance(table, EventTable) else "none"
+        time_kind = "datetime" if kind == "none" else kind
+        specs = self.schema.fields
+        return [field for spec in specs for field in field_tokenizers(spec, time_kind=time_kind)]
+
+    def assemble(self, layout: Layout, backend: Tokenizer) -> Self:
+        """Put fitted fields and the Hugging Face tokenizer together, as `fit` and loading do."""
+        bpe = BytePairModel(backend) if vocabulary.has_bpe(backend) else None
+        for block in layout.blocks:
+            if isinstance(block.tokenizer, TextTokenizer):
+                assert bpe is not None
+                block.tokenizer.bind(bpe)
+        vocab = [*layout.tokens, *(bpe.tokens if bpe else ())]
+        decisive = {
+            "schema": self.schema.fingerprint(),
+            "fields": [block.tokenizer.state() for block in layout.blocks],
+            "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
+        }
+        events = EventEncoder(layout, vocab)
+        self._parts = _Fitted(layout, backend, vocab, events, fingerprint(decisive))
+        return self
+
+    # ── what is known after fitting ──────────────────────────────────────────────────────────
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` or `from_pretrained` has run."""
+        return self._parts is not None
+
+    @property
+    def _fitted(self) -> _Fitted:
+        if self._parts is None:
+            raise TokenizerError(
+                "the tokenizer is not fitted",
+                next_step="call fit(table) with training events, or load one by from_pretrained",
+            )
+        return self._parts
+
+    @property
+    def layout(self) -> Layout:
+        """The fitted fields with their blocks of ids."""
+        return self._fitted.layout
+
+    @property
+    def backend(self) -> Tokenizer:
+        """The Hugging Face ``tokenizers.Tokenizer`` that ``tokenizer.json`` holds."""
+        return self._fitted.backend
+
+    @property
+    def fields(self) -> tuple[FieldTokenizer, ...]:
+        """The fitted field tokenizers in token order."""
+        return tuple(block.tokenizer for block in self.layout.blocks)
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """The positions of an event, each with its own contiguous range of ids."""
+        return self.layout.slots
+
+    @property
+    def bpe_range(self) -> tuple[int, int]:
+        """First BPE id and one past the last; equal where there is no text."""
+        return self.layout.first_bpe, self.vocab_size
+
+    @property
+    def vocab(self) -> list[str]:
+        """Id → token."""
+        return list(self._fitted.vocab)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids."""
+        return len(self._fitted.vocab)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short name of all that decides ids: equal tokenizers have equal fingerprints."""
+        return self._fitted.fingerprint
+
+    @property
+    def pad_id(self) -> int:
+        """Fills rows up; never part of an event."""
+        return PAD_ID
+
+    @property
+    def bos_id(self) -> int:
+        """Begins a history."""
+        return BOS_ID
+
+    @property
+    def eos_id(self) -> int:
+        """Ends a history."""
+        return EOS_ID
+
+    # ── tables ───────────────────────────────────────────────────────────────────────────────
+
+    def encode(
+        self,
+        table: EventTable | pl.DataFrame,
+        *,
+        roles: npt.NDArray[np.uint8] | None = None,
+        compiled: bool | None = None,
+    ) -> TokenizedEvents:
+        """Ids of all events of a table.
+
+        Args:
+            table: Events; a DataFrame is one history (entity 0) in the order of its rows, and
+                cannot give elapsed times.
+            roles: Split role of each event, uint8 [n_events], carried along.
+            compiled: Use numba (extra ``fast``); None where it is installed. The ids are equal.
+
+        Raises:
+            SchemaError: The table does not fit the schema.
+            TokenizerError: A column holds what its field cannot read.
+        """
+        layout = self.layout
+        dtype = id_dtype(self.vocab_size)
+        joined = encode_columns(layout, self._columns(table), dtype, compiled=compiled)
+        if isinstance(table, EventTable):
+            owners, entity_ids, times = table.offsets, table.entity_ids, table.time_values
+        else:
+            owners = np.unique(np.array([0, table.height], dtype=np.int64))
+            entity_ids = pl.Series("entity", range(len(owners) - 1), dtype=pl.Int64)
+            times = np.zeros(table.height, dtype=np.int64)
+        return TokenizedEvents(
+            ids=joined.ids,
+            event_offsets=joined.offsets,
+            entity_offsets=owners,
+            entity_ids=entity_ids,
+            times=times,
+            roles=roles,
+            tokenizer_fingerprint=self.fingerprint,
+            vocab_size=self.vocab_size,
+        )
+
+    def encode_to_store(
+        self,
+        table: EventTable,
+        path: str | Path,
+        *,
+        roles: npt.NDArray[np.uint8] | None = None,
+        shard_events: int = 1 << 22,
+        overwrite: bool = False,
+        meta: Mapping[str, Any] | None = None,
+    ) -> TokenStore:
+        """Encode a table into a memory-mapped store, one shard in memory at a time.
+
+        Args:
+            table: Events.
+            path: Folder of the store.
+            roles: Split role of each event, uint8 [n_events].
+            shard_events: Events per shard, up to whole entities.
+            overwrite: Replace an existing store.
+            meta: Plain data to keep in the store.
+        """
+        if roles is not None and len(roles) != table.n_events:
+            raise DataError(f"{len(roles):,} roles for {table.n_events:,} events")
+        shards = self._shards(table, roles, shard_events)
+        return TokenStore.write(path, shards, overwrite=overwrite, meta=meta)
+
+    def _shards(
+        self, table: EventTable, roles: npt.NDArray[np.uint8] | None, shard_events: int
+    ) -> Iterator[TokenizedEvents]:
+        if table.n_events <= shard_events:
+            yield self.encode(table, roles=roles)
+            return
+        first = 0
+        while first < table.n_entities:
+            wanted = table.offsets[first] + shard_events
+            last = max(first + 1, int(np.searchsorted(table.offsets, wanted, side="right")) - 1)
+            start, stop = int(table.offsets[first]), int(table.offsets[last])
+            part = table.take_entities(np.arange(first, last))
+            yield self.encode(part, roles=None if roles is None else roles[start:stop])
+            first = last
+
+    def decode(self, ids: npt.ArrayLike, *, intervals: bool = False) -> pl.DataFrame:
+        """Events from ids: exact for categories and calendar parts, typical values for bins.
+
+        A sign and a magnitude that read one column give that column back; a date gives its
+        parts, such as ``time_month`` and ``time_elapsed``.
+
+        Args:
+            ids: A flat sequence of whole events; padding, BOS and EOS may stand between them.
+            intervals: Add the ends of each bin as ``…_low`` and ``…_high``.
+
+        Raises:
+            TokenizerError: The ids are not whole events; the first wrong position is named.
+        """
+        parsed = parse_ids(self.layout, ids, self.vocab_size)
+        return decode_events(self.layout, parsed, intervals=intervals)
+
+    def _columns(self, table: EventTable | pl.DataFrame) -> Columns:
+        if not isinstance(table, (EventTable, pl.DataFrame)):
+            raise TokenizerError(
+                f"a table of events is expected, not {type(table).__name__}",
+                next_step="read one by EventTable.read(path, entity=…, time=…), or convert by "
+                "EventTable.of(data, entity=…, time=…)",
+            )
+        self.schema.check(table)
+        return Columns.of(table)
+
+    # ── single events ────────────────────────────────────────────────────────────────────────
+
+    def encode_event(self, event: Mapping[str, Any], previous_time: Any = None) -> list[int]:
+        """Ids of one event.
+
+        Args:
+            event: A value per source column; None (or NaN) where it is not known.
+            previous_time: Time of the entity's previous event: None where there is none, NaN
+                where there is one whose time is not known.
+
+        Raises:
+            TokenizerError: A column is missing, or a value is of a kind its field cannot read.
+        """
+        return self._fitted.events.ids(event, previous_time)
+
+    def tokenize_event(self, event: Mapping[str, Any], previous_time: Any = None) -> list[str]:
+        """Tokens of one event, as entries of the vocabulary; see `encode_event`."""
+        return self._fitted.events.tokens(event, previous_time)
+
+    def render_event(self, event: Mapping[str, Any], previous_time: Any = None) -> str:
+        """One event as a string: special tokens around raw text, without blanks between.
+
+        Any Hugging Face tokenizer loaded from the saved folder encodes it to the ids of
+        `encode_event`. Text that looks like a token is marked with U+E000, so it stays text.
+        """
+        return self._fitted.events.render(event, previous_time)
+
+    # ── files ────────────────────────────────────────────────────────────────────────────────
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the tokenizer as a folder that `AutoTokenizer.from_pretrained` reads, too.
+
+        Raises:
+            ArtifactError: The folder exists, or cannot be written; nothing partial is left.
+        """
+        folder = Path(folder)
+        meta = {"kind": hub.KIND, "fingerprint": self.fingerprint}
+        with staged_directory(folder, overwrite=overwrite, meta=meta) as staging:
+            hub.write_files(self, staging)
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> DomainTokenizer:
+        """Read a tokenizer that `save_pretrained` or a model bundle has written.
+
+        Raises:
+            ArtifactError: The folder is missing, incomplete, damaged or no tokenizer.
+            FingerprintError: Its files come from different tokenizers.
+        """
+        hub.verify_files(Path(folder))
+        return hub.read_files(Path(folder))
+
+    def to_hf(self) -> PreTrainedTokenizerFast:
+        """A `transformers` tokenizer with the same ids."""
+        return hub.to_hf(self)
+
+    def __repr__(self) -> str:
+        if not self.fitted:
+            return f"DomainTokenizer({self.schema.name!r}, not fitted)"
+        return (
+            f"DomainTokenizer({self.schema.name!r}, {self.vocab_size:,} tokens, "
+            f"{len(self.slots)} slots)"
+        )
