@@ -27,20 +27,14 @@ import torch
 from transformers import PreTrainedModel
 
 from domainformer import models
-from domainformer.artifacts import (
-    MANIFEST,
-    read_manifest,
-    staged_directory,
-    verify_directory,
-    write_json,
-)
+from domainformer.artifacts import read_manifest, staged_directory, verify_directory, write_json
 from domainformer.errors import ArtifactError, FingerprintError
 from domainformer.schema import DomainSchema
-from domainformer.tokenizers import DomainTokenizer
+from domainformer.tokenizers import DomainTokenizer, hub
+from domainformer.tokenizers.hub import SCHEMA_FILE
 from domainformer.version import __version__
 
 BUNDLE_FILE = "domainformer.json"
-SCHEMA_FILE = "schema.yaml"
 FORMAT_VERSION = 1
 
 
@@ -115,8 +109,7 @@ def save_bundle(
     }
     with staged_directory(folder, overwrite=overwrite, meta={"kind": "bundle"}) as staging:
         model.save_pretrained(staging)
-        _save_tokenizer(tokenizer, staging)
-        tokenizer.schema.to_yaml(staging / SCHEMA_FILE)
+        hub.write_files(tokenizer, staging)
         write_json(staging / BUNDLE_FILE, facts)
     return folder
 
@@ -148,7 +141,7 @@ def load_bundle(
     config = models.DomainTransformerConfig.from_pretrained(folder)
     _check_fingerprints(folder, facts, config, tokenizer, schema)
     model_class = getattr(models, str(facts["architecture"]), None)
-    if model_class is None:
+    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
         raise ArtifactError(
             f"{folder} holds a model of an unknown kind",
             where=BUNDLE_FILE,
@@ -186,18 +179,6 @@ def _read_facts(folder: Path) -> dict[str, Any]:
             next_step=f"use domainformer {facts.get('domainformer')}, which wrote it",
         )
     return facts
-
-
-def _save_tokenizer(tokenizer: DomainTokenizer, staging: Path) -> None:
-    """Save into a folder of its own, then lift the files: the manifest is the bundle's."""
-    inner = staging / ".tokenizer"
-    tokenizer.save_pretrained(inner)
-    for path in sorted(inner.iterdir()):
-        if path.name == MANIFEST:
-            path.unlink()
-        else:
-            path.rename(staging / path.name)
-    inner.rmdir()
 
 
 def _check_fingerprints(

@@ -56,8 +56,7 @@ class SlotGrammar:
             unknown.add(unknown_token(spec.name))
             unknown.update(hash_token(spec.name, bucket) for bucket in range(spec.hash_buckets))
             first.add(elapsed_first_token(spec.name))
-        # Fields first, BPE last: what lies behind the last slot is text.
-        text_start = max(slot.stop for slot in slots)
+        text_start, _ = tokenizer.bpe_range
         named = list(enumerate(tokenizer.vocab[:text_start]))
         return cls(
             slots=slots,
