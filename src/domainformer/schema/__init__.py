@@ -7,6 +7,7 @@ Start at :mod:`~domainformer.schema.fields` (one field and its token names), go 
 May import: config, artifacts, errors, polars and rich; nothing above.
 """
 
+from domainformer.schema.evidence import ColumnEvidence, InferredSchema
 from domainformer.schema.fields import (
     CALENDAR_PARTS,
     GENERIC_SPECIALS,
@@ -14,6 +15,7 @@ from domainformer.schema.fields import (
     FieldSpec,
     FieldType,
 )
+from domainformer.schema.infer import infer_schema
 from domainformer.schema.presets import ECOMMERCE_SCHEMA, FINANCE_SCHEMA, HEALTH_SCHEMA, PRESETS
 from domainformer.schema.schema import DomainSchema
 
@@ -21,6 +23,9 @@ __all__ = [
     "FieldType",
     "FieldSpec",
     "DomainSchema",
+    "infer_schema",
+    "InferredSchema",
+    "ColumnEvidence",
     "FINANCE_SCHEMA",
     "ECOMMERCE_SCHEMA",
     "HEALTH_SCHEMA",

@@ -8,7 +8,8 @@ from domainformer.schema.fields import FieldSpec, FieldType
 from domainformer.schema.schema import DomainSchema
 
 #: Card or account transactions: sign 2 + magnitude 21 + calendar 74 = 97 special tokens, then the
-#: text of the description (Braithwaite et al. 2025, "Your spending needs attention", arXiv 2507.23267).
+#: text of the description (Braithwaite et al. 2025, "Your spending needs attention",
+#: arXiv 2507.23267).
 FINANCE_SCHEMA = DomainSchema(
     "finance",
     [
