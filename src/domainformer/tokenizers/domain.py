@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from domainformer.schema import DomainSchema
 from domainformer.tokenizers import hub, vocabulary
 from domainformer.tokenizers.base import FieldTokenizer
 from domainformer.tokenizers.decoder import decode_events, parse_ids
-from domainformer.tokenizers.encoder import Columns, encode_columns
+from domainformer.tokenizers.encoder import Columns, encode_columns, shard_bounds
 from domainformer.tokenizers.events import EventEncoder
 from domainformer.tokenizers.fields import (
     BytePairModel,
@@ -88,6 +88,13 @@ class DomainTokenizer:
         >>> tokenizer.decode(tokenizer.encode(events).ids)["kind"].to_list()
         ['tea', 'cake', 'tea']
     """
+
+    pad_id: ClassVar[int] = PAD_ID
+    """Fills rows up; never part of an event."""
+    bos_id: ClassVar[int] = BOS_ID
+    """Begins a history."""
+    eos_id: ClassVar[int] = EOS_ID
+    """Ends a history."""
 
     def __init__(self, schema: DomainSchema, *, bpe_vocab_size: int = 4096) -> None:
         if bpe_vocab_size < SMALLEST_BPE:
@@ -217,21 +224,6 @@ class DomainTokenizer:
         """Short name of all that decides ids: equal tokenizers have equal fingerprints."""
         return self._fitted.fingerprint
 
-    @property
-    def pad_id(self) -> int:
-        """Fills rows up; never part of an event."""
-        return PAD_ID
-
-    @property
-    def bos_id(self) -> int:
-        """Begins a history."""
-        return BOS_ID
-
-    @property
-    def eos_id(self) -> int:
-        """Ends a history."""
-        return EOS_ID
-
     # ── tables ───────────────────────────────────────────────────────────────────────────────
 
     def encode(
@@ -304,14 +296,10 @@ class DomainTokenizer:
         if table.n_events <= shard_events:
             yield self.encode(table, roles=roles)
             return
-        first = 0
-        while first < table.n_entities:
-            wanted = table.offsets[first] + shard_events
-            last = max(first + 1, int(np.searchsorted(table.offsets, wanted, side="right")) - 1)
-            start, stop = int(table.offsets[first]), int(table.offsets[last])
+        for first, last in shard_bounds(table.offsets, shard_events):
             part = table.take_entities(np.arange(first, last))
-            yield self.encode(part, roles=None if roles is None else roles[start:stop])
-            first = last
+            owned = slice(int(table.offsets[first]), int(table.offsets[last]))
+            yield self.encode(part, roles=None if roles is None else roles[owned])
 
     def decode(self, ids: npt.ArrayLike, *, intervals: bool = False) -> pl.DataFrame:
         """Events from ids: exact for categories and calendar parts, typical values for bins.
@@ -337,7 +325,8 @@ class DomainTokenizer:
                 "EventTable.of(data, entity=…, time=…)",
             )
         self.schema.check(table)
-        return Columns.of(table)
+        elapsed = any(spec.elapsed_bins for spec in self.schema.fields)
+        return Columns.of(table, elapsed=elapsed)
 
     # ── single events ────────────────────────────────────────────────────────────────────────
 

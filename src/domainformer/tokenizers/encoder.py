@@ -52,11 +52,11 @@ class Columns:
     time: str | None = None
 
     @classmethod
-    def of(cls, table: EventTable | pl.DataFrame) -> Columns:
-        """The columns of an event table, or of a frame whose rows stand alone."""
+    def of(cls, table: EventTable | pl.DataFrame, *, elapsed: bool) -> Columns:
+        """The columns of a table; a frame alone has no elapsed times, and few schemas ask."""
         if isinstance(table, pl.DataFrame):
             return cls(table)
-        return cls(table.frame, elapsed_column(table), table.time)
+        return cls(table.frame, elapsed_column(table) if elapsed else None, table.time)
 
     def read_by(self, tokenizer: FieldTokenizer) -> pl.Series:
         """The column that a field tokenizer reads.
@@ -128,6 +128,21 @@ def encode_columns(
     offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
     ids: Ids = np.concatenate([np.empty(0, dtype), *(part.ids for part in parts)])
     return Joined(ids, np.concatenate([np.zeros(1, np.int64), *offsets]))
+
+
+def shard_bounds(offsets: npt.NDArray[np.int64], events: int) -> list[tuple[int, int]]:
+    """Ranges of entities of about ``events`` events each, at least one entity in each.
+
+    Example:
+        >>> shard_bounds(np.array([0, 3, 4, 9, 10]), 4)
+        [(0, 2), (2, 3), (3, 4)]
+    """
+    bounds, first, count = [], 0, len(offsets) - 1
+    while first < count:
+        stop = int(np.searchsorted(offsets, offsets[first] + events, side="right")) - 1
+        bounds.append((first, max(first + 1, stop)))
+        first = bounds[-1][1]
+    return bounds
 
 
 def _passes(columns: Columns, n_events: int) -> Iterator[Columns]:

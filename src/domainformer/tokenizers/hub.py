@@ -24,7 +24,7 @@ from domainformer.schema import DomainSchema
 from domainformer.schema.fields import GENERIC_SPECIALS
 from domainformer.tokenizers.fields import restore
 from domainformer.tokenizers.slots import lay_out
-from domainformer.tokenizers.vocabulary import tokens_by_id
+from domainformer.tokenizers.vocabulary import has_bpe, tokens_by_id
 from domainformer.version import __version__
 from tokenizers import AddedToken, Tokenizer
 
@@ -95,6 +95,8 @@ def read_files(folder: Path) -> DomainTokenizer:
     tokens = tokens_by_id(backend, where=str(folder / TOKENIZER_FILE))
     if tuple(tokens[: layout.first_bpe]) != layout.tokens:
         raise _mixed(folder, f"{TOKENIZER_FILE} has other tokens than {STATE_FILE}")
+    if layout.has_text and not has_bpe(backend):
+        raise _mixed(folder, f"{TOKENIZER_FILE} has no BPE model, and a field is text")
     tokenizer.assemble(layout, backend)
     if tokenizer.fingerprint != expected:
         raise _mixed(

@@ -6,8 +6,9 @@ for. What is left is a ragged concatenation, the innermost loop of tokenization:
     event i   │ table₀[code₀[i]] │ table₁[code₁[i]] │ text[code₂[i]] … │     one after the other
     ids       │        7         │    31  32  40    │   90 512 18      │ 7 │ 33 32 41 │ 90 77 │ …
 
-Two implementations give the same ids: :func:`join_numpy` is complete and always there;
-:func:`join_numba` (extra ``fast``) does the same in one compiled loop over events.
+It runs over blocks of events, field by field within a block: each field writes its ids where the
+event's next id goes. The inner loops exist twice, with equal results: in numpy, complete and always
+there, and compiled by numba (extra ``fast``).
 """
 
 from __future__ import annotations
@@ -95,9 +96,19 @@ def join(
     """
     if compiled is None:
         compiled = numba_available()
+    scatter = _compiled_scatters() if compiled else _NUMPY
+    tables = [field._replace(values=field.values.astype(dtype, copy=False)) for field in fields]
     offsets = event_offsets(fields, n_events)
     ids = np.empty(int(offsets[-1]), dtype=dtype)
-    (join_numba if compiled else join_numpy)(fields, offsets, ids)
+    for start in range(0, n_events, _BLOCK):
+        stop = min(start + _BLOCK, n_events)
+        # Where each event's next id goes; every scatter moves it on by what it has written.
+        position = offsets[start:stop].copy()
+        for codes, values, rows, width in tables:
+            if width is None:
+                scatter.ragged(codes[start:stop], values, rows, position, ids)
+            else:
+                scatter.fixed(codes[start:stop], values, width, position, ids)
     return Joined(ids, offsets)
 
 
@@ -114,99 +125,76 @@ def event_offsets(fields: Sequence[Spans], n_events: int) -> Int64Array:
     return offsets
 
 
-def join_numpy(fields: Sequence[Spans], offsets: Int64Array, ids: Ids) -> None:
-    """Fill ``ids`` field by field: one scatter per fixed position, one per ragged field."""
-    columns = [_table_columns(field, ids.dtype) for field in fields]
-    n_events = len(offsets) - 1
-    for start in range(0, n_events, _BLOCK):
-        stop = min(start + _BLOCK, n_events)
-        block = ids[offsets[start] : offsets[stop]]
-        position = offsets[start:stop] - offsets[start]
-        for field, table in zip(fields, columns, strict=True):
-            codes = field.codes[start:stop]
-            if field.width is None:
-                position += _scatter_ragged(field, codes, position, block)
-                continue
-            for column in table:
-                block[position] = column[codes]
-                position += 1
+class _Scatters(NamedTuple):
+    """The two inner loops. Both write at ``ids[position]`` and advance ``position``."""
+
+    fixed: Callable[..., None]
+    ragged: Callable[..., None]
 
 
-def _table_columns(field: Spans, dtype: np.dtype[Any]) -> list[Ids]:
-    """The columns of a rectangular table, each contiguous; none for a ragged one."""
-    if field.width is None:
-        return []
-    rows = len(field.offsets) - 1
-    return list(np.ascontiguousarray(field.values.reshape(rows, field.width).T.astype(dtype)))
+def _scatter_fixed(
+    codes: Int32Array, values: Ids, width: int, position: Int64Array, ids: Ids
+) -> None:
+    table = values.reshape(-1, width)
+    for column in range(width):
+        ids[position] = table[:, column][codes]
+        position += 1
 
 
 def _scatter_ragged(
-    field: Spans, codes: Int32Array, position: Int64Array, block: Ids
-) -> Int64Array:
-    """Write the rows of ``codes`` from each event's ``position`` on; returns their lengths."""
-    first = field.offsets[codes]
-    lengths = field.offsets[codes + 1] - first
+    codes: Int32Array, values: Ids, rows: Int64Array, position: Int64Array, ids: Ids
+) -> None:
+    first = rows[codes]
+    lengths = rows[codes + 1] - first
     before = np.cumsum(lengths) - lengths
-    # Token t of the block's rows lies at t − before + first in the table, and goes to
+    # Token t of the block lies at t − before + first in the table, and goes to
     # t − before + position.
     token = np.arange(int(lengths.sum()))
     source = np.repeat(first - before, lengths)
     source += token
     target = np.repeat(position - before, lengths)
     target += token
-    block[target] = field.values[source]
-    return lengths
+    ids[target] = values[source]
+    position += lengths
 
 
-def join_numba(fields: Sequence[Spans], offsets: Int64Array, ids: Ids) -> None:
-    """Fill ``ids`` event by event in one compiled loop."""
-    kernel = _compiled_kernel()
-    values = np.concatenate([field.values for field in fields]).astype(ids.dtype, copy=False)
-    ends = np.cumsum([0, *(len(field.values) for field in fields)])
-    starts = np.concatenate([field.offsets + end for field, end in zip(fields, ends, strict=False)])
-    first_row = np.cumsum([0, *(len(field.offsets) for field in fields)]).astype(np.int64)
-    widths = np.array([-1 if f.width is None else f.width for f in fields], dtype=np.int64)
-    n_events = len(offsets) - 1
-    codes = np.empty((len(fields), min(_BLOCK, n_events)), dtype=np.int32)
-    for start in range(0, n_events, _BLOCK):
-        stop = min(start + _BLOCK, n_events)
-        for row, field in zip(codes, fields, strict=True):
-            row[: stop - start] = field.codes[start:stop]
-        kernel(codes, stop - start, first_row, widths, starts, values, ids, int(offsets[start]))
+_NUMPY = _Scatters(_scatter_fixed, _scatter_ragged)
 
 
 @cache
-def _compiled_kernel() -> Callable[..., None]:
-    """The compiled loop; the machine code is kept on disk, so only the first run compiles."""
+def _compiled_scatters() -> _Scatters:
+    """The same loops as machine code, kept on disk, so that only the first run compiles."""
     try:
         import numba
     except ImportError:
         raise MissingExtraError("numba", extra="fast", purpose="the compiled encoder") from None
-    compiled: Callable[..., None] = numba.njit(cache=True, nogil=True)(_join_events)
-    return compiled
+    compiled = numba.njit(cache=True, nogil=True)
+    return _Scatters(compiled(_loop_fixed), compiled(_loop_ragged))
 
 
-def _join_events(
-    codes: Any,
-    n_events: int,
-    first_row: Any,
-    widths: Any,
-    starts: Any,
-    values: Any,
-    ids: Any,
-    position: int,
-) -> None:
-    """Copy the spans of ``codes[:, :n_events]`` to ``ids[position:]`` (compiled by numba)."""
-    for event in range(n_events):
-        for field in range(codes.shape[0]):
-            row = first_row[field] + codes[field, event]
-            start = starts[row]
-            width = widths[field]
-            if width == 1:
-                ids[position] = values[start]
-                position += 1
-                continue
-            stop = start + width if width >= 0 else starts[row + 1]
-            for source in range(start, stop):
-                ids[position] = values[source]
-                position += 1
+# Plain Python below is compiled by numba: one field at a time, so that the loops over events have
+# no branch to mispredict but the length of a text.
+
+
+def _loop_fixed(codes: Any, values: Any, width: int, position: Any, ids: Any) -> None:
+    if width == 1:
+        for event in range(len(codes)):
+            target = position[event]
+            ids[target] = values[codes[event]]
+            position[event] = target + 1
+        return
+    for event in range(len(codes)):
+        target = position[event]
+        source = np.int64(codes[event]) * width
+        for column in range(width):
+            ids[target + column] = values[source + column]
+        position[event] = target + width
+
+
+def _loop_ragged(codes: Any, values: Any, rows: Any, position: Any, ids: Any) -> None:
+    for event in range(len(codes)):
+        target = position[event]
+        for source in range(rows[codes[event]], rows[codes[event] + 1]):
+            ids[target] = values[source]
+            target += 1
+        position[event] = target
