@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domainformer.schema.fields import FieldSpec, FieldType
-from domainformer.schema.profile import ColumnProfile, TimeProfile, words_of
+from domainformer.schema.profile import ColumnProfile, TimeProfile, percent, words_of
 from domainformer.schema.roles import is_identifier_name
 
 FIXED_LIMIT = 512
@@ -32,6 +32,8 @@ ELAPSED_BINS = 16
 DEFAULT_BINS, FINE_BINS = 21, 64
 #: A month can only be told from "late in the data" when the data covers more than a year.
 MONTH_SPAN_DAYS = 400
+#: Whole numbers from here on look like seconds (or finer units) since 1970.
+EPOCH_SECONDS = 500_000_000
 #: Byte-level BPE, trained on the column, takes about this many characters a token.
 CHARACTERS_A_TOKEN = 3
 
@@ -57,7 +59,7 @@ def decide(profile: ColumnProfile, *, bins: int = DEFAULT_BINS) -> Decision:
     """What a column (not the entity, the time or the label) becomes.
 
     Args:
-        profile: Its facts.
+        profile: Its facts; strings, booleans or numbers.
         bins: Magnitude bins, should it become continuous.
 
     Example:
@@ -69,10 +71,6 @@ def decide(profile: ColumnProfile, *, bins: int = DEFAULT_BINS) -> Decision:
     """
     if profile.kind in ("string", "boolean"):
         return _labels(profile)
-    if profile.kind in ("date", "datetime"):
-        parts = ("month", "dow", "dom") + (("hour",) if profile.kind == "datetime" else ())
-        spec = FieldSpec(profile.column, FieldType.TEMPORAL, calendar_fields=parts)
-        return Decision((spec,), "a further date of the event: its calendar parts")
     if profile.whole and is_identifier_name(profile.column) and profile.distinct > FEW:
         return _codes(profile, "whole numbers that name things, not amounts")
     return _few_numbers(profile) or _amounts(profile, bins)
@@ -91,7 +89,7 @@ def decide_time(column: str, time: TimeProfile | None) -> Decision:
     if time.regular:
         said.append("events follow each other at one step, so elapsed time would say nothing")
     elif time.tie_share:
-        said.append(f"elapsed time in {ELAPSED_BINS} bins ({time.tie_share:.0%} ties)")
+        said.append(f"elapsed time in {ELAPSED_BINS} bins ({percent(time.tie_share)} ties)")
     else:
         said.append(f"elapsed time in {ELAPSED_BINS} bins")
     if not parts and time.regular and time.parts.get("month", 0) > 1:
@@ -104,9 +102,20 @@ def decide_time(column: str, time: TimeProfile | None) -> Decision:
     return Decision((spec,), "; ".join(said))
 
 
+def decide_further_time(column: str, time: TimeProfile | None) -> Decision:
+    """What a date beside the column of times becomes: its calendar parts, or nothing."""
+    parts, said = _calendar_parts(time) if time is not None else ((), [])
+    if not parts:
+        return Decision((), "a further date without a calendar part that varies")
+    spec = FieldSpec(column, FieldType.TEMPORAL, calendar_fields=parts)
+    return Decision((spec,), "; ".join(["a further date of the event", *said]))
+
+
 def _calendar_parts(time: TimeProfile) -> tuple[tuple[str, ...], list[str]]:
     if time.kind == "integer":
-        return (), ["whole numbers have no calendar"]
+        epoch = time.latest >= EPOCH_SECONDS
+        hint = " (they look like Unix times: converted to datetimes they would)" if epoch else ""
+        return (), [f"whole numbers have no calendar{hint}"]
     parts, said = [], []
     if time.parts["month"] > 1 and time.span_days >= MONTH_SPAN_DAYS:
         parts.append("month")
@@ -135,7 +144,7 @@ def _labels(profile: ColumnProfile) -> Decision:
     if distinct <= FIXED_LIMIT and (profile.repeats >= 2 or distinct <= FEW):
         options: dict[str, Any] = {"min_frequency": 2} if distinct > 32 else {}
         spec = FieldSpec(name, FieldType.CATEGORICAL_FIXED, **options)
-        return Decision((spec,), f"{distinct:,} values that repeat")
+        return Decision((spec,), f"{distinct:,} values that repeat{_spelt(profile)}")
     if not words and profile.repeats >= 2:
         return _codes(profile, "codes that repeat")
     prose = bool(_PROSE_WORDS & set(words_of(name)))
@@ -147,8 +156,15 @@ def _labels(profile: ColumnProfile) -> Decision:
     return Decision(
         (spec,),
         f"{distinct:,} {kind}, 95 % within {profile.length_95} characters: "
-        f"at most {tokens} BPE tokens an event",
+        f"at most {tokens} BPE tokens an event{_spelt(profile)}",
     )
+
+
+def _spelt(profile: ColumnProfile) -> str:
+    """A warning about numbers and dates that were read as text."""
+    if profile.looks_like is None:
+        return ""
+    return f"; these look like {profile.looks_like} read as text: convert the column first"
 
 
 def _codes(profile: ColumnProfile, what: str) -> Decision:
@@ -162,7 +178,9 @@ def _codes(profile: ColumnProfile, what: str) -> Decision:
     if distinct > CODE_LIMIT:
         options["vocab_size"] = CODE_LIMIT
     spec = FieldSpec(profile.column, FieldType.CATEGORICAL_ENTITY, **options)
-    return Decision((spec,), f"{distinct:,} {what}; rare and new ones share {buckets} buckets")
+    return Decision(
+        (spec,), f"{distinct:,} {what}; rare and new ones share {buckets} buckets{_spelt(profile)}"
+    )
 
 
 def _few_numbers(profile: ColumnProfile) -> Decision | None:
@@ -194,9 +212,11 @@ def _amounts(profile: ColumnProfile, bins: int) -> Decision:
     specs = [FieldSpec(name, FieldType.NUMERICAL_CONTINUOUS, n_bins=bins)]
     if profile.negative_share >= SIGN_SHARE:
         specs.insert(0, FieldSpec(f"{name}_sign", FieldType.SIGN, column=name))
-        said.append(f"{profile.negative_share:.1%} are negative, so a sign comes first")
+        said.append(f"{percent(profile.negative_share)} are negative, so a sign comes first")
     elif profile.negative_share > 0:
-        said.append(f"too few negatives for a sign ({profile.negative_share:.4%}): |x| is read")
+        said.append(
+            f"too few negatives for a sign ({percent(profile.negative_share)}): |x| is read"
+        )
     if profile.zero_share:
-        said.append(f"zero ({profile.zero_share:.1%}) has its own bin")
+        said.append(f"zero ({percent(profile.zero_share)}) has its own bin")
     return Decision(tuple(specs), "; ".join(said))

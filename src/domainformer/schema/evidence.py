@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from domainformer.schema.fields import FieldSpec, FieldType
-from domainformer.schema.profile import ColumnProfile
+from domainformer.schema.profile import ColumnProfile, percent
 from domainformer.schema.schema import DomainSchema
 
 
@@ -77,7 +77,7 @@ class InferredSchema:
             because = row.reason + (f" · {row.partner}" if row.partner else "")
             table.add_row(
                 Text(f"{row.column}\n{row.profile.dtype}"),
-                Text(facts(row.profile)),
+                Text(facts(row.profile) if row.role != "entity" else identity(row.profile)),
                 Text(self._becomes(row)),
                 Text(because),
                 style=style,
@@ -99,7 +99,7 @@ def facts(profile: ColumnProfile) -> str:
         >>> import polars as pl
         >>> from domainformer.schema.profile import profile_column
         >>> facts(profile_column(pl.Series("amount", [1.5, -2.5, None, 4.0])))
-        '3 distinct, 25.0 % null, -2.5 to 4, 33.3 % negative, skew -0.3'
+        '3 distinct, 25.0% null, -2.5 to 4, 33.3% negative, skew -0.3'
     """
     parts = [f"{profile.distinct:,} distinct"]
     if profile.null_share:
@@ -124,6 +124,14 @@ def facts(profile: ColumnProfile) -> str:
     return ", ".join(parts)
 
 
+def identity(profile: ColumnProfile) -> str:
+    """The facts about the entity column: whom it names and whether it has gaps."""
+    span = ""
+    if profile.minimum is not None:
+        span = f", {_short(profile.minimum)} to {_short(profile.maximum)}"
+    return f"{profile.distinct:,} distinct{span}"
+
+
 def field_summary(spec: FieldSpec) -> str:
     """A field in a few words.
 
@@ -141,19 +149,6 @@ def field_summary(spec: FieldSpec) -> str:
     if spec.vocab_size is not None:
         told.append(f"≤ {spec.vocab_size:,} values")
     return f"{spec.name}: {', '.join(told)}"
-
-
-def percent(share: float) -> str:
-    """A share as a percentage that never rounds something to nothing.
-
-    Example:
-        >>> percent(0.5), percent(0.00001), percent(1.0)
-        ('50.0 %', '0.001 %', '100 %')
-    """
-    if share in (0.0, 1.0):
-        return f"{share:.0%}".replace("%", " %")
-    digits = 1 if 0.0005 <= share <= 0.9995 else 3
-    return f"{100 * share:.{digits}f} %"
 
 
 def _short(value: Any) -> str:

@@ -39,6 +39,7 @@ class ColumnProfile:
         letters: Mean number of letters in the different strings.
         length: Mean number of characters in the different strings.
         length_95: Their 95 % quantile, weighted by how often each occurs.
+        looks_like: ``"numbers"`` or ``"dates"`` where nearly all strings are spelt like these.
     """
 
     column: str
@@ -60,6 +61,7 @@ class ColumnProfile:
     letters: float = 0.0
     length: float = 0.0
     length_95: int = 0
+    looks_like: str | None = None
 
     @property
     def repeats(self) -> float:
@@ -84,6 +86,7 @@ class TimeProfile:
     Attributes:
         kind: ``"date"``, ``"datetime"`` or ``"integer"``.
         span_days: Days from the first to the last time (calendar times).
+        latest: The last time (raw units).
         parts: Number of different values of each calendar part that occur.
         monthly: All dates fall on one day of the month, or on ends of months.
         time_of_day: Times other than midnight occur, at more than one hour.
@@ -94,6 +97,7 @@ class TimeProfile:
 
     kind: Literal["date", "datetime", "integer"]
     span_days: float
+    latest: float
     parts: dict[str, int]
     monthly: bool
     time_of_day: bool
@@ -135,6 +139,12 @@ def words_of(name: str) -> list[str]:
     return re.findall(r"[^\W_]+", split.lower())
 
 
+def _type_name(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.Datetime):
+        return f"Datetime({dtype.time_unit}{', ' + dtype.time_zone if dtype.time_zone else ''})"
+    return str(dtype)
+
+
 def profile_column(series: pl.Series, follows: pl.Series | None = None) -> ColumnProfile:
     """Measure one column.
 
@@ -160,7 +170,7 @@ def profile_column(series: pl.Series, follows: pl.Series | None = None) -> Colum
         facts = {"distinct": 1}
     return ColumnProfile(
         column=series.name,
-        dtype=str(series.dtype),
+        dtype=_type_name(series.dtype),
         kind=kind,
         rows=len(series),
         null_share=1 - len(values) / len(series) if len(series) else 1.0,
@@ -176,6 +186,19 @@ def normalised(series: pl.Series) -> pl.Series:
     if series.dtype.is_float():
         return series.fill_nan(None)
     return series.cast(pl.String) if series.dtype in (pl.Categorical, pl.Enum) else series
+
+
+def percent(part: float) -> str:
+    """A share as a percentage that never rounds something to nothing.
+
+    Example:
+        >>> percent(0.5), percent(0.00001), percent(1.0)
+        ('50.0%', '0.001%', '100%')
+    """
+    if part in (0.0, 1.0):
+        return f"{100 * part:.0f}%"
+    digits = 1 if 0.0005 <= part <= 0.9995 else 3
+    return f"{100 * part:.{digits}f}%"
 
 
 def number(value: Any) -> float:
@@ -210,7 +233,10 @@ def _label_facts(values: pl.Series) -> dict[str, Any]:
     means = pl.DataFrame({"value": distinct}).select(
         words=pl.col("value").str.contains(r"\S\s+\S").mean(),
         letters=pl.col("value").str.count_matches(r"\p{L}").mean(),
+        numbers=pl.col("value").str.contains(r"^\s*-?\d+[.,]\d+\s*$").mean(),
+        dates=pl.col("value").str.contains(r"^\d{4}-\d\d?-\d\d?|^\d\d?[./]\d\d?[./]\d{4}").mean(),
     )
+    spelt = [kind for kind in ("numbers", "dates") if means[kind][0] >= 0.95]
     return {
         "distinct": len(distinct),
         "top": distinct[-1],
@@ -219,6 +245,7 @@ def _label_facts(values: pl.Series) -> dict[str, Any]:
         "letters": float(means["letters"][0]),
         "length": share(lengths),
         "length_95": int(reached["length"][0]),
+        "looks_like": spelt[0] if spelt else None,
     }
 
 
@@ -267,6 +294,7 @@ def profile_time(series: pl.Series, follows: pl.Series) -> TimeProfile | None:
     return TimeProfile(
         kind=kind,
         span_days=span,
+        latest=number(values.to_physical().max()),
         parts=parts,
         monthly=monthly,
         time_of_day=time_of_day,

@@ -128,8 +128,13 @@ def never_returns(frame: pl.DataFrame, column: str, keys: Sequence[str]) -> bool
     return values > 1 and keyed.n_unique() <= 1.05 * values
 
 
-def same_numbers(a: pl.Series, b: pl.Series) -> float:
-    """Share of the rows, where both have a value, in which two number columns are equal."""
+def same_values(a: pl.Series, b: pl.Series) -> float:
+    """Share of the rows, where both have a value, in which two columns of one kind are equal.
+
+    A date equals a datetime of the same day.
+    """
+    if pl.Date in (a.dtype, b.dtype):
+        a, b = a.cast(pl.Date), b.cast(pl.Date)
     return share(a == b)
 
 

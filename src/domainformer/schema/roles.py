@@ -34,6 +34,8 @@ _TIME_UNITS = _words(
     "second seconds minute minutes hour hours day days week weeks month months epoch step "
     "position seq sequence tick offset t"
 )
+#: A column with more different values than this share of the rows holds no histories.
+MOST_ENTITIES = 0.8
 #: Numbers that are names.
 _NUMBERED = _words("id ids no nr key code ref uuid guid sku mcc zip zipcode postcode isbn ean asin")
 _LABEL_NAMES = _words("label labels target targets outcome y")
@@ -62,6 +64,18 @@ def guess_entity(frame: pl.DataFrame) -> str:
     winners = [name for name, score in scores.items() if score == best and score > 0]
     if len(winners) == 1:
         return winners[0]
+    unique = [
+        name
+        for name in frame.columns
+        if _entity_name_score(name) >= 2 and frame[name].n_unique() > MOST_ENTITIES * frame.height
+    ]
+    if unique and not winners:
+        raise SchemaError(
+            f"the column {unique[0]!r} has another value in (almost) every row",
+            why="an entity has a history only where several events share its value",
+            next_step="give a table of events, not of entities, or name another column: "
+            "entity='COLUMN' (--entity COLUMN)",
+        )
     raise _ask("entity", winners, "whose history an event belongs to", frame.columns)
 
 
@@ -119,18 +133,26 @@ def time_is_text(name: str) -> SchemaError:
 
 def _entity_score(series: pl.Series) -> int:
     """0: no; the clearer the name, the higher. The shape must allow histories."""
-    kind, words = kind_of(series.dtype), words_of(series.name)
-    if kind not in ("integer", "string") or not words:
-        return 0
-    noun = bool(_ENTITY_NOUNS & set(words))
-    marked = words[-1] in _ID_WORDS
-    if _EVENT_NOUNS & set(words) and not noun:
-        return 0
-    score = 3 * (noun and marked) or 2 * (noun and len(words) == 1) or int(marked)
+    score = _entity_name_score(series.name)
     if not score or series.null_count() > 0.5 * len(series):
         return 0
-    distinct = series.drop_nulls().n_unique()
-    return score if 2 <= distinct <= 0.8 * len(series) else 0
+    kind, values = kind_of(series.dtype), series.drop_nulls()
+    # Ids with gaps often arrive as floats, because pandas has no other null for numbers.
+    if kind == "float" and not (values.cast(pl.Float64) % 1 == 0).all():
+        return 0
+    if kind not in ("integer", "string", "float"):
+        return 0
+    return score if 2 <= values.n_unique() <= MOST_ENTITIES * len(series) else 0
+
+
+def _entity_name_score(name: str) -> int:
+    words = words_of(name)
+    if not words:
+        return 0
+    noun, marked = bool(_ENTITY_NOUNS & set(words)), words[-1] in _ID_WORDS
+    if noun:
+        return 3 if marked else 2 if len(words) == 1 else 0
+    return 1 if marked and not _EVENT_NOUNS & set(words) else 0
 
 
 def _time_score(series: pl.Series) -> int:
