@@ -6,13 +6,37 @@
     simulate ─┘
 
 Start at ``table.py``: an EventTable is columns sorted by entity and time with an offsets array,
-and all else builds on it. ``keys.py`` makes entity and time columns comparable, ``readers.py``
-and ``meds.py`` open files, ``splits.py`` keeps training and test apart, ``simulate.py`` makes
+and all else builds on it. ``keys.py`` makes entity and time columns comparable, ``readers.py``,
+``meds.py`` open files, ``frames.py`` takes other libraries' tables, ``splits.py`` keeps training and test apart, ``simulate.py`` makes
 tables of any size.
 
 May import ``schema`` and what lies below it; never torch, transformers, models or tokenizers.
 """
 
+from domainformer.data.meds import read_meds
+from domainformer.data.simulate import simulate, simulate_frames, write_simulated
+from domainformer.data.splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Split,
+    check_disjoint,
+    split_by_entity,
+    split_by_time,
+)
 from domainformer.data.table import EventTable
 
-__all__ = ["EventTable"]
+__all__ = [
+    "EventTable",
+    "read_meds",
+    "TRAIN",
+    "VALIDATION",
+    "TEST",
+    "Split",
+    "split_by_time",
+    "split_by_entity",
+    "check_disjoint",
+    "simulate",
+    "simulate_frames",
+    "write_simulated",
+]
