@@ -229,7 +229,12 @@ class Watcher(TrainerCallback):
     def __init__(self, sinks: Sequence[Sink], display: Display | None = None) -> None:
         self._sinks = sinks
         self._display = display
-        self.rate = 0.0
+        self._tokens, self._seconds = 0, 0.0
+
+    @property
+    def mean_rate(self) -> float:
+        """Tokens per second over all steps of this process, without evaluations and checkpoints."""
+        return self._tokens / self._seconds if self._seconds else 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the clock."""
@@ -252,14 +257,15 @@ class Watcher(TrainerCallback):
             return  # the Trainer's closing summary
         now = time.perf_counter()
         tokens = state.num_input_tokens_seen
-        self.rate = (tokens - self._window_tokens) / max(now - self._window_start, 1e-9)
+        trained, seconds = tokens - self._window_tokens, max(now - self._window_start, 1e-9)
+        self._tokens, self._seconds = self._tokens + trained, self._seconds + seconds
         self._window_tokens, self._window_start, self._last = tokens, now, now
         row = {
             "step": state.global_step,
             "tokens": tokens,
             "loss": logs["loss"],
             "lr": logs["learning_rate"],
-            "tokens_per_second": round(self.rate, 1),
+            "tokens_per_second": round(trained / seconds, 1),
         }
         if logs.get("grad_norm") is not None:
             row["grad_norm"] = logs["grad_norm"]

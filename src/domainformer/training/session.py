@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from transformers import TrainerCallback, set_seed
 
 from domainformer.training.checkpoints import rng_state, set_rng_state
 
@@ -31,8 +32,6 @@ def reproducible(seed: int, *, threads: int | None = None) -> Iterator[None]:
         >>> bool(first == second), bool((torch.get_rng_state() == before).all())
         (True, True)
     """
-    from transformers import set_seed
-
     generators, thread_count = rng_state(), torch.get_num_threads()
     set_seed(seed)
     if threads is not None:
@@ -83,3 +82,15 @@ class StopRequest:
         self.requested = True
         if self._notify is not None:
             self._notify()
+
+
+class StopAfterStep(TrainerCallback):
+    """Carries a :class:`StopRequest` into the loop: checkpoint, then stop."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Save and stop, where that was asked for."""
+        if self._stop.requested:
+            control.should_save = control.should_training_stop = True

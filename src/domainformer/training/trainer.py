@@ -24,7 +24,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,48 +36,12 @@ from transformers.trainer_callback import PrinterCallback, TrainerState
 from domainformer.errors import CheckpointError, ConfigError, DomainformerError
 from domainformer.training import checkpoints
 from domainformer.training.optimizer import adamw, cosine_schedule, trainable
+from domainformer.training.plan import TrainPlan, autocast
 from domainformer.training.sampler import EpochBatches, EpochDataset, spread
 
 Batch = dict[str, Any]
 Collate = Callable[[Sequence[Mapping[str, Any]]], Batch]
 TOKENS = "n_tokens"  # key of a batch that counts its real tokens; the model never sees it
-
-
-@dataclass(frozen=True)
-class TrainPlan:
-    """All numbers of a training, resolved: nothing is left to choose.
-
-    Args:
-        steps: Optimizer steps.
-        rows: Rows per forward pass.
-        accumulation: Forward passes per optimizer step.
-        learning_rate: Peak.
-        warmup_ratio: Share of the steps with a rising learning rate.
-        weight_decay: On matrices.
-        max_grad_norm: Clipping; 0 for none.
-        bf16: Autocast to bf16.
-        eval_every: Steps between evaluations.
-        eval_rows: Rows per evaluation; None for all.
-        save_every: Steps between checkpoints.
-        log_every: Steps between log lines.
-        keep: Checkpoints kept beside the best.
-        seed: Of order and dropout.
-    """
-
-    steps: int
-    rows: int
-    accumulation: int = 1
-    learning_rate: float = 1e-3
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.1
-    max_grad_norm: float = 1.0
-    bf16: bool = False
-    eval_every: int = 100
-    eval_rows: int | None = None
-    save_every: int = 100
-    log_every: int = 10
-    keep: int = 2
-    seed: int = 0
 
 
 def counting(collate: Collate) -> Collate:
@@ -214,9 +178,7 @@ class EventTrainer(Trainer):
         self, cache_enabled: bool | None = True
     ) -> contextlib.AbstractContextManager[Any]:
         """Autocast to bf16 where the plan says so."""
-        if not self.plan.bf16:
-            return contextlib.nullcontext()
-        return torch.autocast(self.args.device.type, torch.bfloat16, cache_enabled=cache_enabled)
+        return autocast(self.args.device, self.plan.bf16)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> int:
         # The default looks the model's loss up by name to learn whether it shifts the labels.

@@ -1,0 +1,52 @@
+"""Training: from a configuration to a run folder with a model, crash-safe and repeatable.
+
+::
+
+    RunConfig ─▶ prepare ─▶ plan ─▶ EventTrainer ─▶ bundle          pretrain (engine.py)
+                 table,     steps,  the Trainer,    run/model/
+                 store      batch   checkpoints                     finetune (finetune.py)
+
+Start at ``config.py`` (what can be configured), then ``engine.py`` (how a run goes). The loop and
+its checkpoints are in ``trainer.py`` and ``checkpoints.py``; ``preparation.py`` makes tokens of the
+table, ``plan.py`` and ``batch_size.py`` choose numbers, ``progress.py`` tells.
+
+May import inference, models, tokenizers, data and what lies below; torch and transformers.
+"""
+
+from domainformer.training.checkpoints import newest_checkpoint
+from domainformer.training.config import (
+    DataConfig,
+    ModelConfig,
+    OutputConfig,
+    RunConfig,
+    SplitConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from domainformer.training.engine import RunResult, pretrain
+from domainformer.training.finetune import FinetuneConfig, finetune
+from domainformer.training.plan import TrainPlan
+from domainformer.training.progress import read_metrics
+from domainformer.training.recipes import Recipe, copy_recipe, list_recipes
+from domainformer.training.trainer import EventTrainer
+
+__all__ = [
+    "RunConfig",
+    "DataConfig",
+    "SplitConfig",
+    "TokenizerConfig",
+    "ModelConfig",
+    "TrainingConfig",
+    "OutputConfig",
+    "FinetuneConfig",
+    "pretrain",
+    "finetune",
+    "RunResult",
+    "EventTrainer",
+    "TrainPlan",
+    "newest_checkpoint",
+    "read_metrics",
+    "Recipe",
+    "list_recipes",
+    "copy_recipe",
+]

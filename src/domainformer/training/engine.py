@@ -1,0 +1,316 @@
+"""``pretrain``: from a configuration to a run folder with a trained model.
+
+::
+
+    runs/cards/
+      run.json  config.yaml  schema.yaml      identity, before the first step
+      tokenizer/  store/                      fitted and encoded
+      checkpoints/  metrics.jsonl             while it trains
+      model/                                  the bundle: weights, tokenizer, schema
+
+Killed at any moment and started again with ``training.resume: true``, it ends with the weights
+that it would have had.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from domainformer.data import EventTable
+from domainformer.data.dataset import DomainSequenceDataset
+from domainformer.data.splits import TRAIN, VALIDATION
+from domainformer.data.store import TokenStore
+from domainformer.errors import ConfigError, nearest
+from domainformer.inference import save_bundle
+from domainformer.models import (
+    PRESETS,
+    Collator,
+    DomainTransformerConfig,
+    DomainTransformerForCausalLM,
+)
+from domainformer.run import Run, RunRecord, resume_run, run_directory, start_run
+from domainformer.schema import DomainSchema
+from domainformer.training.checkpoints import newest_checkpoint
+from domainformer.training.config import MAY_DIFFER_ON_RESUME, ModelConfig, RunConfig
+from domainformer.training.plan import TrainPlan, device, resolve_plan
+from domainformer.training.preparation import Prepared, prepare
+from domainformer.training.progress import METRICS_FILE, JsonLines, Watcher, make_display
+from domainformer.training.sampler import EpochDataset
+from domainformer.training.session import StopAfterStep, StopRequest, reproducible
+from domainformer.training.trackers import make_trackers
+from domainformer.training.trainer import Collate, EventTrainer
+
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind.
+
+    Args:
+        run_dir: The run folder.
+        model_dir: The bundle in it.
+        metrics: Final numbers: ``eval_loss`` (best), ``steps``, ``tokens``, ``seconds``, …
+        split: The record of the split.
+        record: The run's identity as it ended.
+    """
+
+    run_dir: Path
+    model_dir: Path
+    metrics: dict[str, Any]
+    split: dict[str, Any]
+    record: RunRecord
+
+
+def pretrain(
+    config: RunConfig, *, table: EventTable | None = None, schema: DomainSchema | None = None
+) -> RunResult:
+    """Train a model to predict the next token of event histories.
+
+    Args:
+        config: Everything that decides the result.
+        table: The events, where they are at hand; otherwise ``data.path`` is read.
+        schema: The schema, where it is at hand; otherwise as the configuration says.
+
+    Returns:
+        The run folder, the model folder in it, and the final numbers.
+
+    Raises:
+        ConfigError: The configuration cannot be carried out.
+        DataError: The table cannot be used.
+        CheckpointError: Resuming was asked for and no checkpoint can be trusted.
+        KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
+    """
+    run = open_run(config)
+    if run.record.status == "finished":
+        return result_of(run)
+    with run, reproducible(config.training.seed, threads=config.training.threads):
+        say = _sayer(quiet=config.training.quiet)
+        prepared = prepare(config, run, table=table, schema=schema, say=say)
+        model = build_model(config.model, prepared.tokenizer.vocab_size, config.training.context)
+        train_rows, eval_rows = sequence_rows(prepared.store, config)
+        collate = Collator(
+            prepared.tokenizer.pad_id,
+            packed=config.training.packed,
+            pad_to=config.training.context if config.training.packed else None,
+        )
+        plan = plan_of(run, config, model, train_rows, collate)
+        metrics = train(run, config, model, plan, train_rows, eval_rows, collate)
+        save_bundle(
+            run.directory / MODEL,
+            model,
+            prepared.tokenizer,
+            bundle_record(run, config, prepared, metrics),
+            overwrite=True,
+        )
+        run.finish(metrics)
+    return result_of(run)
+
+
+def open_run(config: RunConfig) -> Run:
+    """Start a run folder, or open the one that shall be continued."""
+    output = config.output
+    if config.training.resume and output.name is not None:
+        directory = run_directory(output.root, output.name)
+        if (directory / "run.json").is_file():
+            return resume_run(directory, config, may_differ=MAY_DIFFER_ON_RESUME)
+    return start_run(output.root, output.name, kind="pretrain", config=config)
+
+
+def result_of(run: Run) -> RunResult:
+    """The result of a finished run."""
+    record = run.record
+    return RunResult(
+        run_dir=run.directory,
+        model_dir=run.directory / MODEL,
+        metrics=dict(record.results or {}),
+        split=dict(record.split or {}),
+        record=record,
+    )
+
+
+def build_model(config: ModelConfig, vocab_size: int, context: int) -> DomainTransformerForCausalLM:
+    """A new model with random weights, on the training device.
+
+    Raises:
+        ConfigError: There is no such preset, or an override does not fit.
+    """
+    if config.preset not in PRESETS:
+        raise ConfigError(
+            f"there is no model preset {config.preset!r}",
+            where="model.preset",
+            next_step=nearest(config.preset, PRESETS),
+        )
+    sizes = {"vocab_size": vocab_size, "max_position_embeddings": context, **config.overrides}
+    try:
+        settings = DomainTransformerConfig.preset(config.preset, **sizes)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            "the model cannot be built", where="model.overrides", why=str(error)
+        ) from error
+    if settings.vocab_size < vocab_size:
+        raise ConfigError(
+            f"the model has {settings.vocab_size} tokens and the tokenizer {vocab_size}",
+            where="model.overrides.vocab_size",
+            next_step="leave vocab_size out: it follows from the tokenizer",
+        )
+    return DomainTransformerForCausalLM(settings).to(device())
+
+
+def sequence_rows(
+    store: TokenStore, config: RunConfig
+) -> tuple[DomainSequenceDataset, DomainSequenceDataset | None]:
+    """Rows to train on, and rows that score the validation events (None where there are none)."""
+    training = config.training
+    shared = {"context": training.context, "packed": training.packed}
+    train_rows = DomainSequenceDataset(
+        store,
+        train_roles=(TRAIN,),
+        seed=training.seed,
+        **shared,  # type: ignore[arg-type]
+    )
+    has_validation = any(bool(np.any(shard.roles == VALIDATION)) for shard in store.shards)
+    if not has_validation:
+        return train_rows, None
+    eval_rows = DomainSequenceDataset(
+        store,
+        score_roles=(VALIDATION,),
+        seed=training.seed,
+        shuffle=False,
+        **shared,  # type: ignore[arg-type]
+    )
+    return train_rows, eval_rows
+
+
+def plan_of(
+    run: Run,
+    config: RunConfig,
+    model: PreTrainedModel,
+    rows: DomainSequenceDataset,
+    collate: Collate,
+) -> TrainPlan:
+    """The resolved numbers; a run that is taken up again keeps those it was started with."""
+    known = run.record.resolved.get("plan")
+    if known is not None:
+        return TrainPlan(
+            **{**known, "keep": config.training.keep, "log_every": config.training.log_every}
+        )
+    plan = resolve_plan(
+        config.training,
+        model=model,
+        width=model.config.hidden_size,
+        row_lengths=rows.row_lengths,
+        make_batch=lambda chosen: collate([rows[index] for index in chosen]),
+    )
+    run.update(
+        resolved={
+            "plan": plan.to_json(),
+            "parameters": model.num_parameters(),
+            "vocab_size": model.config.vocab_size,
+            "device": str(device()),
+            "threads": torch.get_num_threads(),
+            "train_rows": len(rows),
+            "train_tokens": rows.n_tokens,
+        }
+    )
+    return plan
+
+
+def train(
+    run: Run,
+    config: Any,
+    model: PreTrainedModel,
+    plan: TrainPlan,
+    train_rows: EpochDataset,
+    eval_rows: EpochDataset | None,
+    collate: Collate,
+) -> dict[str, Any]:
+    """Train a model inside a run folder, from its newest checkpoint on, and load its best weights.
+
+    Args:
+        run: The open run.
+        config: A configuration with a ``training`` section.
+        model: On its device.
+        plan: The resolved numbers.
+        train_rows: Rows to train on.
+        eval_rows: Rows to validate on, or None.
+        collate: Rows to model inputs.
+
+    Returns:
+        ``eval_loss``, ``best_step``, ``steps``, ``tokens``, ``seconds``, ``tokens_per_second``.
+    """
+    root = run.directory / CHECKPOINTS
+    checkpoint = newest_checkpoint(root)
+    done = checkpoint.step if checkpoint else 0
+    if run.record.status != "preparing":
+        run.update(resumed=[*run.record.resumed, done], finished=None, error=None)
+    run.update(status="running")
+    say = _sayer(quiet=config.training.quiet)
+    sinks = [
+        JsonLines(run.directory / METRICS_FILE, after=done),
+        *make_trackers(config.training.report_to, run.directory, run.record.config),
+    ]
+    watcher = Watcher(sinks, make_display(quiet=config.training.quiet))
+    with StopRequest(lambda: say("stopping after this step")) as stop:
+        trainer = EventTrainer(
+            model,
+            plan,
+            train_rows=train_rows,
+            eval_rows=eval_rows,
+            collate=collate,
+            checkpoint_root=root,
+            callbacks=[watcher, StopAfterStep(stop)],
+        )
+        started = time.perf_counter()
+        try:
+            trainer.fit(checkpoint)
+        finally:
+            watcher.close()
+    if trainer.state.global_step < plan.steps:
+        say(f"stopped at step {trainer.state.global_step:,}; training.resume=true continues it")
+        raise KeyboardInterrupt
+    seconds = time.perf_counter() - started
+    best = trainer.load_best()
+    model.eval()
+    return {
+        "eval_loss": trainer.state.best_metric,
+        "best_step": best,
+        "steps": trainer.state.global_step,
+        "tokens": trainer.state.num_input_tokens_seen,
+        "seconds": round(seconds, 2),
+        "tokens_per_second": round(watcher.mean_rate, 1),
+    }
+
+
+def bundle_record(
+    run: Run, config: RunConfig, prepared: Prepared, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """What a model tells about its making."""
+    return {
+        "run": run.record.id,
+        "kind": run.record.kind,
+        "config_hash": run.record.config_hash,
+        "code_version": run.record.code_version,
+        "data_fingerprint": run.record.data_fingerprint,
+        "context": config.training.context,
+        "packed": config.training.packed,
+        "split": prepared.split,
+        "data": config.data.model_dump(mode="json"),
+        "metrics": metrics,
+    }
+
+
+def _sayer(*, quiet: bool) -> Any:
+    if quiet:
+        return lambda text: None
+    console = Console(stderr=True)
+    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)
