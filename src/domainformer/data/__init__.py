@@ -6,14 +6,24 @@
     simulate ─┘
 
 Start at ``table.py``: an EventTable is columns sorted by entity and time with an offsets array,
-and all else builds on it. ``keys.py`` makes entity and time columns comparable, ``readers.py``,
-``meds.py`` open files, ``frames.py`` takes other libraries' tables, ``splits.py`` keeps training and test apart, ``simulate.py`` makes
-tables of any size.
+and all else builds on it. ``keys.py`` makes entity and time columns comparable, ``readers.py``
+and ``meds.py`` open files, ``frames.py`` takes other libraries' tables, ``splits.py`` keeps
+training and test apart, ``simulate.py`` makes tables of any size. After the tokenizer,
+``tokens.py`` holds ragged ids in memory, ``store.py`` and ``shards.py`` on disk; ``packing.py``
+cuts windows and fills rows, ``dataset.py`` serves them.
 
 May import ``schema`` and what lies below it; never torch, transformers, models or tokenizers.
 """
 
+from domainformer.data.dataset import IGNORED, DomainSequenceDataset
 from domainformer.data.meds import read_meds
+from domainformer.data.packing import (
+    Packing,
+    Windows,
+    pack,
+    plan_scoring_windows,
+    plan_windows,
+)
 from domainformer.data.simulate import simulate, simulate_frames, write_simulated
 from domainformer.data.splits import (
     TEST,
@@ -24,7 +34,9 @@ from domainformer.data.splits import (
     split_by_entity,
     split_by_time,
 )
+from domainformer.data.store import TokenStore
 from domainformer.data.table import EventTable
+from domainformer.data.tokens import History, TokenizedEvents, id_dtype
 
 __all__ = [
     "EventTable",
@@ -39,4 +51,15 @@ __all__ = [
     "simulate",
     "simulate_frames",
     "write_simulated",
+    "History",
+    "TokenizedEvents",
+    "TokenStore",
+    "id_dtype",
+    "Packing",
+    "Windows",
+    "pack",
+    "plan_windows",
+    "plan_scoring_windows",
+    "DomainSequenceDataset",
+    "IGNORED",
 ]

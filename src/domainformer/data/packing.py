@@ -166,6 +166,7 @@ def plan_scoring_windows(
         raise ConfigError(f"min_history must be between 0 and 1, not {min_history}")
     offsets, ends = np.asarray(event_offsets), np.asarray(entity_offsets)
     budget = _budget(context, prefix)
+    _check_mask("score", score, len(offsets) - 1)
     stretch = int(budget * (1 - min_history))
     scored = np.flatnonzero(score)
     owner = np.searchsorted(ends, scored, side="right") - 1
@@ -273,8 +274,7 @@ def _runs(entity_offsets: Ints, select: Mask | None) -> tuple[Ints, Ints, Ints]:
         entity = np.flatnonzero(np.diff(entity_offsets))
         return entity, entity_offsets[entity], entity_offsets[entity + 1]
     n_events = int(entity_offsets[-1])
-    if select.shape != (n_events,):
-        raise DataError(f"select has shape {select.shape} and should have ({n_events},)")
+    _check_mask("select", select, n_events)
     begins = np.zeros(n_events + 1, np.bool_)
     begins[entity_offsets] = True
     begins = begins[:-1]
@@ -306,6 +306,11 @@ def _budget(context: int, prefix: int) -> int:
             why=f"{prefix} of it is taken by the prefix" if prefix else None,
         )
     return context - prefix
+
+
+def _check_mask(name: str, mask: Mask, n_events: int) -> None:
+    if mask.shape != (n_events,):
+        raise DataError(f"{name} has shape {mask.shape} and should have ({n_events},)")
 
 
 def _check_progress(stuck: Mask, event: Ints, entity: Ints, offsets: Ints, context: int) -> None:

@@ -208,11 +208,12 @@ def _map_ids(path: Path, vocab_size: int) -> Ids:
     dtype = id_dtype(vocab_size).newbyteorder("<")
     if path.stat().st_size == 0:  # a map needs at least one byte
         return np.empty(0, dtype)
-    return np.memmap(path, dtype=dtype, mode="r")
+    # A plain view of the map: slices of the subclass cost several times as much.
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r"))
 
 
 def _map_npy(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    array: npt.NDArray[Any] = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     if array.dtype != dtype or array.ndim != 1:
         raise StoreError(
             f"{path.name} is not a flat array of {dtype.name}",
