@@ -29,6 +29,7 @@ from domainformer.models import Pooling, pool_hidden
 
 Source = EventTable | TokenStore | TokenizedEvents
 BOS_TOKENS = 1
+CHUNK_ENTITIES = 8192
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,15 @@ def _chunks(
 ) -> Iterator[pl.DataFrame]:
     """Frames of some thousand entities, in order."""
     total = len(plan.n_tokens)
-    size = 8192
-    for start in range(0, total, size):
-        rows = np.arange(start, min(start + size, total))
+    for start in range(0, total, CHUNK_ENTITIES):
+        rows = np.arange(start, min(start + CHUNK_ENTITIES, total))
         vectors = np.empty((len(rows), bundle.model.config.hidden_size), np.float32)
+        done = start
         for batch in _batches(plan.n_tokens[rows], batch_tokens):
             vectors[batch] = _forward(bundle, plan, rows[batch], how)
+            done += len(batch)
             if progress is not None:
-                progress(int(rows[0] + len(batch)), total)
+                progress(done, total)
         shape = pl.Array(pl.Float32, vectors.shape[1])
         yield pl.DataFrame(
             {
