@@ -6,11 +6,11 @@
     simulate ─┘
 
 Start at ``table.py``: an EventTable is columns sorted by entity and time with an offsets array,
-and all else builds on it. ``keys.py`` makes entity and time columns comparable, ``readers.py``
-and ``meds.py`` open files, ``frames.py`` takes other libraries' tables, ``splits.py`` keeps
-training and test apart, ``simulate.py`` makes tables of any size. After the tokenizer,
-``tokens.py`` holds ragged ids in memory, ``store.py`` and ``shards.py`` on disk; ``packing.py``
-cuts windows and fills rows, ``dataset.py`` serves them.
+and all else builds on it. ``keys.py`` makes entity and time columns comparable; ``readers.py``
+(with ``delimited.py`` for CSV) and ``meds.py`` open files, ``frames.py`` takes the tables of other
+libraries; ``splits.py`` keeps training and test apart; ``simulate.py`` makes tables of any size.
+After the tokenizer, ``tokens.py`` holds ragged ids in memory, ``store.py`` and ``shards.py`` on
+disk; ``packing.py`` cuts windows and fills rows, ``dataset.py`` serves them.
 
 May import ``schema`` and what lies below it; never torch, transformers, models or tokenizers.
 """
