@@ -21,6 +21,8 @@ from domainformer.schema.fields import (
 )
 
 _KEYS = ("name", "fields")
+#: Line breaks of Unicode that PyYAML writes plainly and reads back as blanks.
+_YAML_BREAKS = "\x85\u2028\u2029"
 
 
 class DomainSchema(StrictConfig):
@@ -144,6 +146,8 @@ class DomainSchema(StrictConfig):
         """The schema as YAML text without defaults, also written to ``path`` where given."""
         plain = {"name": self.name, "fields": [spec.options() for spec in self.fields]}
         text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
+        if any(char in text for char in _YAML_BREAKS):
+            text = yaml.safe_dump(plain, sort_keys=False, width=100)
         if path is not None:
             write_text(Path(path), text)
         return text
