@@ -305,17 +305,13 @@ def test_new_tokens_keep_the_tie(tmp_path):
     assert model(torch.tensor([[49]])).logits.shape == (1, 1, 50)
 
 
-@pytest.mark.parametrize("saved", ["CausalLM", "SequenceClassification"])
-def test_a_saved_folder_opens_where_domainformer_is_not_installed(saved, tmp_path):
-    cls = {
-        "CausalLM": DomainTransformerForCausalLM,
-        "SequenceClassification": DomainTransformerForSequenceClassification,
-    }[saved]
-    model = build(cls, position_encoding="rope")
-    model.save_pretrained(tmp_path / "model")
+def test_a_saved_folder_opens_where_domainformer_is_not_installed(tmp_path):
     (ids,) = histories(8)
-    with torch.no_grad():
-        torch.save(model(ids[None]).logits, tmp_path / "logits.pt")
+    for cls in (DomainTransformerForCausalLM, DomainTransformerForSequenceClassification):
+        model = build(cls, position_encoding="rope")
+        model.save_pretrained(tmp_path / cls.__name__)
+        with torch.no_grad():
+            torch.save(model(ids[None]).logits, tmp_path / cls.__name__ / "logits.pt")
     script = f"""
         import importlib.abc, sys
 
@@ -326,22 +322,22 @@ def test_a_saved_folder_opens_where_domainformer_is_not_installed(saved, tmp_pat
 
         sys.meta_path.insert(0, Blocker())
         import torch
-        from transformers import AutoModel, AutoModelFor{saved}
+        from transformers import (
+            AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+        )
 
-        model = AutoModelFor{saved}.from_pretrained("model", trust_remote_code=True).eval()
+        torch.set_grad_enabled(False)
         ids = torch.tensor([{ids.tolist()}])
-        with torch.no_grad():
-            assert torch.equal(model(ids).logits, torch.load("logits.pt"))
-        # Packed rows and the bare body work there too, and it can be saved on.
-        packed = dict(input_ids=ids, cu_seq_lens_q=torch.tensor([0, 3, 8]))
-        body = AutoModel.from_pretrained("model", trust_remote_code=True).eval()
-        with torch.no_grad():
-            second = body(input_ids=ids[:, 3:]).last_hidden_state
-            hidden = body(**packed).last_hidden_state[:, 3:]
-        torch.testing.assert_close(hidden, second)
-        model.save_pretrained("again")
-        again = AutoModelFor{saved}.from_pretrained("again", trust_remote_code=True).eval()
-        with torch.no_grad():
+        for auto in (AutoModelForCausalLM, AutoModelForSequenceClassification):
+            folder = auto.__name__.replace("AutoModel", "DomainTransformer")
+            model = auto.from_pretrained(folder, trust_remote_code=True)
+            assert torch.equal(model(ids).logits, torch.load(folder + "/logits.pt"))
+            # The bare body and packed rows work there too, and it can be saved on.
+            body = AutoModel.from_pretrained(folder, trust_remote_code=True)
+            packed = body(ids, cu_seq_lens_q=torch.tensor([0, 3, 8])).last_hidden_state
+            torch.testing.assert_close(packed[:, 3:], body(ids[:, 3:]).last_hidden_state)
+            model.save_pretrained("again")
+            again = auto.from_pretrained("again", trust_remote_code=True)
             assert torch.equal(again(ids).logits, model(ids).logits)
         assert not any(name.partition(".")[0] == "domainformer" for name in sys.modules)
         print("opened")
@@ -397,6 +393,20 @@ def test_classification_refuses_packed_rows():
     model = build(DomainTransformerForSequenceClassification)
     with pytest.raises(ValueError, match="one history per row"):
         model(torch.full((1, 4), 5), cu_seq_lens_q=torch.tensor([0, 2, 4]))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@torch.no_grad()
+def test_half_precision_gives_nearly_the_same(encoding):
+    model = build(position_encoding=encoding, initializer_range=0.02)
+    ids, boundaries = torch.stack(histories(8, 8)), torch.tensor([0, 5, 8, 16])
+    exact = model(ids, cu_seq_lens_q=boundaries).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(ids, cu_seq_lens_q=boundaries).logits
+    half = model.to(torch.bfloat16)(ids, cu_seq_lens_q=boundaries).logits
+    assert mixed.dtype == half.dtype == torch.bfloat16
+    for logits in (mixed, half):
+        torch.testing.assert_close(logits.float(), exact, atol=2e-2, rtol=0)
 
 
 def test_a_small_model_learns():

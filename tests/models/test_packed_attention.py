@@ -84,7 +84,8 @@ def test_restarting_positions_alone_say_enough(backend, encoding):
     assert_each_as_alone(model, model(ids, position_ids=positions, attention_mask=mask).logits)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # compiles a kernel
+@pytest.mark.filterwarnings("ignore:_compile flag:DeprecationWarning")  # transformers' own call
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @torch.no_grad()
 def test_packed_equals_alone_with_flex_attention(encoding):

@@ -38,13 +38,14 @@ from transformers.utils.generic import is_flash_attention_requested, merge_with_
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_domain_transformer import DomainTransformerConfig
+from .copy_head_domain_transformer import DomainTransformerCopyHead
 from .layers_domain_transformer import (
     DomainTransformerAttention,
     DomainTransformerBlock,
     make_norm,
     rotary_angles,
 )
-from .packed_attention import PACKED_SDPA, locate_documents
+from .packed_attention import PACKED_SDPA, locate_documents, number_documents
 
 
 class DomainTransformerPreTrainedModel(PreTrainedModel):
@@ -69,6 +70,8 @@ class DomainTransformerPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        if isinstance(module, DomainTransformerCopyHead):
+            module.reset_extra_parameters()
         if getattr(module, "adds_to_stream", False):
             # Every block adds to the stream twice: so scaled, its variance does not grow with
             # depth (GPT-2, section 2.3). The mark is on the layer itself, since transformers
@@ -221,6 +224,9 @@ class DomainTransformerModel(DomainTransformerPreTrainedModel):
 class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationMixin):
     """Next-token prediction; the output layer shares the embedding's weights.
 
+    With ``config.copy_width`` the logits are log-probabilities of a mixture with copies of
+    earlier tokens (see :class:`DomainTransformerCopyHead`).
+
     Args:
         config: Sizes and choices.
 
@@ -239,6 +245,13 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
         super().__init__(config)
         self.model = DomainTransformerModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.copy_head = (
+            DomainTransformerCopyHead(
+                config.hidden_size, width=config.copy_width, layer_index=config.num_hidden_layers
+            )
+            if config.copy_width
+            else None
+        )
         self.post_init()
 
     @can_return_tuple
@@ -271,7 +284,17 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
             cu_seq_lens_q: As there.
             **kwargs: ``num_items_in_batch`` (the loss is then the sum divided by it), and what
                 the attention backend takes.
+
+        Returns:
+            Loss and logits [B, L, V]; a model that copies gives no logits while it trains on
+            labels, since only the labels' own probabilities are worked out.
+
+        Raises:
+            ValueError: As there; a model that copies was given embeddings in place of ids.
         """
+        if self.copy_head is not None and input_ids is None:
+            raise ValueError("a model that copies needs input_ids: embeddings cannot be copied")
+        past = past_key_values.get_seq_length() if past_key_values is not None else 0
         if use_cache is None and labels is not None:
             use_cache = False  # a loss has no next step that would read the cache
         outputs = self.model(
@@ -285,9 +308,23 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
             **kwargs,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, keep, :])
+        training_on_labels = labels is not None and self.training
         loss = None
-        if labels is not None:
+        if self.copy_head is not None:
+            seen = self._copy_scope(input_ids, attention_mask, position_ids, past, cu_seq_lens_q)
+            if labels is not None and self.training:
+                loss = self._copy_loss(outputs.last_hidden_state, input_ids, labels, seen, **kwargs)
+                logits = None
+            else:
+                logits = self.copy_head(
+                    outputs.last_hidden_state,
+                    input_ids,
+                    logits,
+                    keep=keep,
+                    past_key_values=outputs.past_key_values,
+                    **seen,
+                )
+        if labels is not None and loss is None:
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs
             )
@@ -298,6 +335,43 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+    def _copy_scope(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        past: int,
+        boundaries: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor | None]:
+        """Which tokens may be copied: real ones, of the same document."""
+        if past:
+            return {"attention_mask": attention_mask, "documents": None}
+        _, mask, boundaries = locate_documents(
+            input_ids[..., None], attention_mask, position_ids, None, boundaries
+        )
+        if boundaries is None:
+            return {"attention_mask": mask, "documents": None}
+        return {"attention_mask": None, "documents": number_documents(boundaries, *input_ids.shape)}
+
+    def _copy_loss(
+        self,
+        hidden: torch.Tensor,
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        seen: dict[str, torch.Tensor | None],
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **_: Any,
+    ) -> torch.Tensor:
+        """Mean negative log-probability of the labels, without the mixture over all tokens."""
+        targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+        scored = targets != -100
+        log_probabilities = self.copy_head.target_log_probabilities(
+            hidden, input_ids, self.lm_head(hidden), targets, **seen
+        )
+        total = -log_probabilities.masked_fill(~scored, 0.0).sum()
+        return total / (scored.sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 class DomainTransformerForSequenceClassification(DomainTransformerPreTrainedModel):

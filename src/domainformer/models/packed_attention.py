@@ -82,6 +82,27 @@ def boundaries_from_positions(positions: torch.Tensor) -> torch.Tensor:
     return F.pad(first, (0, 1), value=positions.numel()).to(torch.int32)
 
 
+def number_documents(boundaries: torch.Tensor, rows: int, length: int) -> torch.Tensor:
+    """The number of each token's document.
+
+    Args:
+        boundaries: Integers [documents + 1] over the flattened tokens.
+        rows: Number of rows B.
+        length: Tokens of a row L.
+
+    Returns:
+        int64 [B, L].
+
+    Example:
+        >>> number_documents(torch.tensor([0, 2, 3, 6]), 2, 3)
+        tensor([[0, 0, 1],
+                [2, 2, 2]])
+    """
+    lengths = boundaries.diff().to(torch.int64)
+    numbers = torch.arange(len(lengths), device=boundaries.device)
+    return numbers.repeat_interleave(lengths, output_size=rows * length).view(rows, length)
+
+
 def find_documents(
     positions: torch.Tensor, attention_mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -237,6 +258,7 @@ __all__ = [
     "count_positions",
     "find_documents",
     "locate_documents",
+    "number_documents",
     "packed_sdpa_attention_forward",
     "positions_from_boundaries",
 ]

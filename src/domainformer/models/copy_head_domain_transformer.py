@@ -1,0 +1,185 @@
+"""Copying from the past: a pointer beside the output layer.
+
+The next value of a field is often one that the history has just shown: the same unit, the same
+merchant, the same test. A small model spends most of its training on learning to repeat; the
+pointer can do it from the start. It is a pointer sentinel mixture (Merity et al., "Pointer
+Sentinel Mixture Models", arXiv 1609.07843, section 2) whose keys are the states that *predicted*
+earlier tokens, as in the continuous cache (Grave et al., arXiv 1612.04426)::
+
+    p(next = v | t) = a_t(sentinel) · softmax(logits_t)[v]  +  Σ_{s < t, x_{s+1} = v} a_t(s)
+
+    a_t = softmax over [ w·h_t  |  (W_q h_t)·(W_k h_s)/√D − m·(t − s)  for s < t ]
+
+A state that was about to predict a field's value looks for states that were about to predict the
+same field; m ≥ 0, a learned slope (as in ALiBi, arXiv 2108.12409), lets the most recent one win.
+
+This file travels with every saved model: it imports torch and transformers and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+_NEVER = -1e30  # finite: a row without candidates must not turn gradients into NaN
+_FIRST_SENTINEL = 2.0  # before it has learned anything, the model mostly trusts its vocabulary
+_FIRST_SLOPE = 0.05  # per token: one event back costs about half a nat
+
+
+class DomainTransformerCopyHead(nn.Module):
+    """Mix the vocabulary's distribution with copies of earlier tokens.
+
+    Shapes: B rows, L new tokens, S = past + L tokens in all, W model width, D = ``width``.
+
+    Args:
+        hidden_size: Width W of the hidden states.
+        width: Width D of queries and keys.
+        layer_index: Place of its memory in the cache: after the last block.
+
+    Example:
+        >>> head = DomainTransformerCopyHead(8, width=4, layer_index=1)
+        >>> hidden, ids = torch.randn(1, 3, 8), torch.tensor([[1, 5, 6]])
+        >>> mixed = head(hidden, ids, torch.zeros(1, 3, 10))
+        >>> mixed.shape, bool(torch.allclose(mixed.exp().sum(-1), torch.ones(1, 3)))
+        (torch.Size([1, 3, 10]), True)
+    """
+
+    def __init__(self, hidden_size: int, *, width: int, layer_index: int) -> None:
+        super().__init__()
+        self.width, self.layer_index = width, layer_index
+        self.query = nn.Linear(hidden_size, width, bias=False)
+        self.key = nn.Linear(hidden_size, width, bias=False)
+        self.sentinel = nn.Linear(hidden_size, 1)
+        self.slope = nn.Parameter(torch.empty(()))
+        self.reset_extra_parameters()
+
+    @torch.no_grad()
+    def reset_extra_parameters(self) -> None:
+        """Set what a normal draw would not: the sentinel's bias and the slope."""
+        init.constant_(self.sentinel.bias, _FIRST_SENTINEL)
+        init.constant_(self.slope, math.log(math.expm1(_FIRST_SLOPE)))  # inverse of softplus
+
+    def forward(
+        self,
+        hidden: torch.Tensor,
+        input_ids: torch.Tensor,
+        logits: torch.Tensor,
+        *,
+        keep: slice | torch.Tensor = slice(None),
+        attention_mask: torch.Tensor | None = None,
+        documents: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+    ) -> torch.Tensor:
+        """Log-probabilities of the next token, which serve as logits.
+
+        Args:
+            hidden: Normed hidden states [B, L, W].
+            input_ids: Ids of the same tokens [B, L].
+            logits: Of the output layer at the positions of ``keep``, [B, K, V].
+            keep: Which of the L positions are asked for.
+            attention_mask: 1 at real tokens [B, S].
+            documents: For packed rows, the number of each token's document [B, L].
+            past_key_values: Cache that also holds this head's memory.
+
+        Returns:
+            float32 [B, K, V], each row's exponentials summing to 1.
+        """
+        attention, following = self._attend(
+            hidden, input_ids, keep, attention_mask, documents, past_key_values
+        )
+        own = F.log_softmax(logits.float(), dim=-1) + attention[..., :1]
+        copied = torch.zeros_like(own).scatter_add_(
+            -1, following[:, None].expand(-1, own.shape[1], -1), attention[..., 1:].exp()
+        )
+        return torch.logaddexp(own, copied.clamp_min(1e-38).log())
+
+    def target_log_probabilities(
+        self,
+        hidden: torch.Tensor,
+        input_ids: torch.Tensor,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        *,
+        attention_mask: torch.Tensor | None = None,
+        documents: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Log-probability of one target per position, without the mixture over the vocabulary.
+
+        Args:
+            hidden: Normed hidden states [B, L, W].
+            input_ids: Ids [B, L].
+            logits: Of the output layer [B, L, V].
+            targets: The id that follows each position [B, L]; where it is negative, the result
+                means nothing.
+            attention_mask: 1 at real tokens [B, L].
+            documents: For packed rows, the number of each token's document [B, L].
+
+        Returns:
+            float32 [B, L].
+        """
+        attention, following = self._attend(
+            hidden, input_ids, slice(None), attention_mask, documents, None
+        )
+        wanted = targets.clamp_min(0)
+        own = -F.cross_entropy(
+            logits.float().flatten(0, 1), wanted.flatten(), reduction="none"
+        ).view_as(targets)
+        elsewhere = following[:, None, :] != wanted[..., None]
+        copied = attention[..., 1:].masked_fill(elsewhere, _NEVER).logsumexp(dim=-1)
+        return torch.logaddexp(own + attention[..., 0], copied)
+
+    def _attend(
+        self,
+        hidden: torch.Tensor,
+        input_ids: torch.Tensor,
+        keep: slice | torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        documents: torch.Tensor | None,
+        past_key_values: Cache | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-weights [B, K, 1 + S], the sentinel first, and the id that follows each state [B, S].
+
+        What follows the newest state is not known; no query is later than it, so it is masked.
+        """
+        keys, ids = self._remember(self.key(hidden), input_ids, past_key_values)
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        asked = steps[ids.shape[1] - input_ids.shape[1] :][keep]
+        distance = asked[:, None] - steps[None, :]
+        allowed = (distance > 0)[None]
+        if attention_mask is not None:
+            allowed = allowed & attention_mask[:, None, -ids.shape[1] :].bool()
+        if documents is not None:
+            allowed = allowed & (documents[:, keep, None] == documents[:, None, :])
+        queries = self.query(hidden[:, keep])
+        scores = (queries @ keys.transpose(1, 2)).float() / math.sqrt(self.width)
+        scores = scores - F.softplus(self.slope.float()) * distance
+        scores = scores.masked_fill(~allowed, _NEVER)
+        sentinel = self.sentinel(hidden[:, keep]).float()
+        attention = torch.cat([sentinel, scores], dim=-1).log_softmax(dim=-1)
+        return attention, ids.roll(-1, dims=1)
+
+    def _remember(
+        self, keys: torch.Tensor, input_ids: torch.Tensor, cache: Cache | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put new keys and ids into the cache; give those of all tokens, [B, S, D] and [B, S].
+
+        Ids travel as numbers in the place of attention values: float32 holds them exactly.
+        """
+        if cache is None:
+            return keys, input_ids
+        if not isinstance(cache, DynamicCache):
+            raise TypeError("a model that copies needs a DynamicCache, which grows with its use")
+        while len(cache.layers) <= self.layer_index:
+            cache.layers.append(DynamicLayer())
+        all_keys, all_ids = cache.update(
+            keys[:, None], input_ids[:, None, :, None].float(), self.layer_index
+        )
+        return all_keys[:, 0], all_ids[:, 0, :, 0].long()
+
+
+__all__ = ["DomainTransformerCopyHead"]
