@@ -30,7 +30,9 @@ NULL_WORDS = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "-", "?", ".")
 """What stands for a missing number in the files of the world (case does not matter)."""
 
 _SAMPLE = 1_000
-_NEARLY = 0.98
+# Up to these shares of other cells are errors in a column of numbers; with more, it is text. Codes
+# are often whole numbers with some letters among them, but hardly ever have a decimal point.
+_STRAY, _STRAY_FRACTIONS = 0.02, 0.5
 _ISO = r"^\s*\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:Z|[+-]\d{2}:?\d{2})?)?\s*$"
 
 
@@ -88,7 +90,8 @@ def infer_types(
         The typed frame and remarks about words that were read as missing.
 
     Raises:
-        DataError: 98 % or more of a column agree and some cell does not.
+        DataError: Nearly all cells of a column agree (98 % of whole numbers, half of numbers with
+            fractions, the first thousand times), and some cell does not.
 
     Example:
         >>> frame = pl.DataFrame({"n": ["1", "2"], "card": ["007", "1"], "ok": ["true", "False"]})
@@ -123,7 +126,7 @@ def _infer_number(column: pl.Series, notes: list[str], locate: Locate) -> pl.Ser
     text = column.str.strip_chars()
     if text.str.contains(r"^[+-]?0\d").any():
         return column
-    numbers = text.cast(pl.Float64, strict=False)
+    numbers = text.cast(pl.Float64, strict=False).fill_nan(None)
     odd = text.is_not_null() & numbers.is_null()
     n_odd, n_cells = odd.sum(), len(text) - text.null_count()
     if n_odd:
@@ -132,7 +135,7 @@ def _infer_number(column: pl.Series, notes: list[str], locate: Locate) -> pl.Ser
             shown = ", ".join(repr(word) for word in text.filter(odd).unique().sort().head(3))
             notes.append(f"{column.name}: {n_odd:,} cells ({shown}) were read as missing")
             text = text.set(odd, None)
-        elif n_odd > (1 - _NEARLY) * n_cells:
+        elif n_odd > _stray_cells(numbers, n_cells):
             return column
         else:
             row = odd.arg_max() or 0
@@ -144,6 +147,12 @@ def _infer_number(column: pl.Series, notes: list[str], locate: Locate) -> pl.Ser
             )
     whole = text.cast(pl.Int64, strict=False)
     return whole if whole.null_count() == text.null_count() else numbers
+
+
+def _stray_cells(numbers: pl.Series, n_cells: int) -> float:
+    """How many cells that are no numbers are still mistakes in a column of numbers."""
+    fractional = (numbers.fill_null(0.0) % 1 != 0).any()
+    return max(1 if n_cells > 3 else 0, (_STRAY_FRACTIONS if fractional else _STRAY) * n_cells)
 
 
 def _open_text(path: Path) -> IO[str]:
