@@ -85,7 +85,7 @@ def test_restarting_positions_alone_say_enough(backend, encoding):
 
 
 @pytest.mark.slow  # compiles a kernel
-@pytest.mark.filterwarnings("ignore:_compile flag:DeprecationWarning")  # transformers' own call
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's and transformers' own calls
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @torch.no_grad()
 def test_packed_equals_alone_with_flex_attention(encoding):

@@ -308,21 +308,21 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
             **kwargs,
         )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        training_on_labels = labels is not None and self.training
-        loss = None
-        if self.copy_head is not None:
-            seen = self._copy_scope(input_ids, attention_mask, position_ids, past, cu_seq_lens_q)
+        hidden, loss, logits = outputs.last_hidden_state, None, None
+        if self.copy_head is None:
+            logits = self.lm_head(hidden[:, keep])
+        else:
+            scope = self._copy_scope(input_ids, attention_mask, position_ids, past, cu_seq_lens_q)
             if labels is not None and self.training:
-                loss = self._copy_loss(outputs.last_hidden_state, input_ids, labels, seen, **kwargs)
-                logits = None
+                loss = self._copy_loss(self.copy_head, hidden, input_ids, labels, scope, **kwargs)
             else:
                 logits = self.copy_head(
-                    outputs.last_hidden_state,
+                    hidden,
                     input_ids,
-                    logits,
+                    self.lm_head(hidden[:, keep]),
                     keep=keep,
                     past_key_values=outputs.past_key_values,
-                    **seen,
+                    **scope,
                 )
         if labels is not None and loss is None:
             loss = self.loss_function(
@@ -335,7 +335,6 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
 
     def _copy_scope(
         self,
@@ -357,18 +356,19 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
 
     def _copy_loss(
         self,
+        copy_head: DomainTransformerCopyHead,
         hidden: torch.Tensor,
         input_ids: torch.Tensor,
         labels: torch.Tensor,
-        seen: dict[str, torch.Tensor | None],
+        scope: dict[str, torch.Tensor | None],
         num_items_in_batch: torch.Tensor | int | None = None,
         **_: Any,
     ) -> torch.Tensor:
         """Mean negative log-probability of the labels, without the mixture over all tokens."""
         targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
         scored = targets != -100
-        log_probabilities = self.copy_head.target_log_probabilities(
-            hidden, input_ids, self.lm_head(hidden), targets, **seen
+        log_probabilities = copy_head.target_log_probabilities(
+            hidden, input_ids, self.lm_head(hidden), targets, **scope
         )
         total = -log_probabilities.masked_fill(~scored, 0.0).sum()
         return total / (scored.sum() if num_items_in_batch is None else num_items_in_batch)
