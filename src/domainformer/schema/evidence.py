@@ -101,7 +101,7 @@ def facts(profile: ColumnProfile) -> str:
         >>> facts(profile_column(pl.Series("amount", [1.5, -2.5, None, 4.0])))
         '3 distinct, 25.0% null, -2.5 to 4, 33.3% negative, skew -0.3'
     """
-    parts = [f"{profile.distinct:,} distinct"]
+    parts = [] if profile.kind == "other" else [f"{profile.distinct:,} distinct"]
     if profile.null_share:
         parts.append(f"{percent(profile.null_share)} null")
     if profile.minimum is not None:
@@ -121,7 +121,7 @@ def facts(profile: ColumnProfile) -> str:
             if profile.is_static
             else f"{percent(profile.stability)} as in the event before"
         )
-    return ", ".join(parts)
+    return ", ".join(parts) or "not looked into"
 
 
 def identity(profile: ColumnProfile) -> str:

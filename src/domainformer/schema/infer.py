@@ -24,7 +24,7 @@ from domainformer.schema.decide import (
     decide_time,
 )
 from domainformer.schema.evidence import ColumnEvidence, InferredSchema
-from domainformer.schema.fields import FieldSpec, FieldType, token_stems
+from domainformer.schema.fields import GENERIC_SPECIALS, FieldSpec, FieldType, token_stems
 from domainformer.schema.profile import ColumnProfile, percent, profile_time, words_of
 from domainformer.schema.relations import explained_scale
 from domainformer.schema.schema import DomainSchema
@@ -149,8 +149,8 @@ def _ordered(
 
 
 def _without_collisions(specs: list[FieldSpec]) -> list[FieldSpec]:
-    """Columns such as ``Amount`` and ``amount`` get fields of different names."""
-    taken: set[str] = set()
+    """Columns such as ``Amount`` and ``amount``, or ``pad``, get fields of different names."""
+    taken: set[str] = set(GENERIC_SPECIALS)
     result = []
     for spec in specs:
         given, number = spec, 1

@@ -67,7 +67,9 @@ def guess_entity(frame: pl.DataFrame) -> str:
     unique = [
         name
         for name in frame.columns
-        if _entity_name_score(name) >= 2 and frame[name].n_unique() > MOST_ENTITIES * frame.height
+        if _entity_name_score(name) >= 2
+        and kind_of(frame[name].dtype) != "other"
+        and frame[name].n_unique() > MOST_ENTITIES * frame.height
     ]
     if unique and not winners:
         raise SchemaError(

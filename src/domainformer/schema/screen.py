@@ -39,12 +39,12 @@ def drop_silent(survey: Survey) -> None:
         filled = 1 - profile.null_share
         if not profile.distinct:
             reason = "it has no value"
+        elif profile.kind == "other":
+            reason = f"a column of type {profile.dtype} is not a field"
         elif filled < ALMOST_EMPTY:
             reason = f"only {percent(filled)} of the events have a value"
         elif profile.distinct == 1 and not profile.null_share:
             reason = "it has the same value everywhere"
-        elif profile.kind == "other":
-            reason = f"a column of type {profile.dtype} is not a field"
         elif (late := _late(survey, profile)) is not None:
             reason = late
         elif _numbers_events(survey, profile, keys):
