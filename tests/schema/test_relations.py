@@ -56,6 +56,13 @@ def test_a_large_vocabulary_keeps_the_code():
     assert redundant(frame.with_columns(code=pl.format("P{}", "code"))) == ("name", "code")
 
 
+def test_a_category_is_preferred_to_a_text_that_says_the_same():
+    frame = pl.DataFrame(
+        {"description": [f"a lovely thing {i}" for i in range(600)] * 3, "code": [*range(600)] * 3}
+    ).with_columns(code=pl.format("P{}", "code"))
+    assert redundant(frame) == ("description", "code")
+
+
 def test_a_coarser_level_stays_and_a_near_copy_goes():
     fine = [f"u{i}" for i in range(8)] * 5
     coarse = pl.DataFrame({"unit": fine, "house": [f"h{i // 4}" for i in range(8)] * 5})

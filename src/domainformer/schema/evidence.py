@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -60,6 +60,12 @@ class InferredSchema:
     label: str | None
     dropped: dict[str, str]
     notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Schema, evidence and notes as plain data."""
+        return asdict(replace(self, schema=None)) | {  # type: ignore[arg-type]
+            "schema": self.schema.model_dump(mode="json")
+        }
 
     def render(self, console: Console | None = None) -> None:
         """Print the evidence and the proposed fields as a table."""

@@ -8,6 +8,8 @@ from itertools import combinations
 
 import polars as pl
 
+from domainformer.schema.decide import decide
+from domainformer.schema.fields import FieldType
 from domainformer.schema.profile import ColumnProfile, number, share
 
 #: Larger tables are thinned evenly to about this many rows before columns are compared.
@@ -107,7 +109,13 @@ def redundant(relation: Relation, profiles: Mapping[str, ColumnProfile]) -> tupl
 
 
 def _preferred(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
-    """The readable one of a small vocabulary, the shorter one of a large vocabulary."""
+    """The readable one of a small vocabulary, the shorter one of a large vocabulary.
+
+    A name that would be read as text, where its code is a category, gives way to the code.
+    """
+    text = [decide(p).fields[-1].field_type is FieldType.TEXT for p in (a, b)]
+    if text[0] != text[1]:
+        return b if text[0] else a
     if max(a.distinct, b.distinct) <= READABLE_LIMIT:
         return b if b.letters > a.letters else a
     if a.kind != b.kind and "string" in (a.kind, b.kind):
