@@ -1,0 +1,162 @@
+"""Verbs about models: ``pretrain``, ``finetune``, ``evaluate``, ``embed``, ``generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from domainformer.cli.data import Entity, Table, Time
+from domainformer.cli.output import JSON, OVERWRITE, next_command, results, say, show
+
+Model = Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs to the application."""
+    for verb in (pretrain, finetune, evaluate, embed, generate):
+        app.command()(verb)
+
+
+def pretrain(
+    config: Annotated[Path | None, typer.Argument(help="Configuration (YAML).")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Dotted overrides: training.max_steps=200 …")
+    ] = None,
+    as_json: bool = JSON,
+) -> None:
+    """Pretrain a model as CONFIG says; see `recipes list` and `init` for one to start from."""
+    from domainformer.config import load_config
+    from domainformer.training import RunConfig
+    from domainformer.training import pretrain as run
+
+    if config is not None and "=" in str(config) and not config.exists():
+        config, overrides = None, [str(config), *(overrides or [])]
+    result = run(load_config(RunConfig, config, overrides or []))
+    show({"run": result.run_dir, "model": result.model_dir, **result.metrics}, as_json=as_json)
+    next_command(f"domainformer evaluate {result.run_dir}")
+
+
+def finetune(
+    model: Model,
+    table: Table,
+    label: Annotated[str, typer.Option(help="Column with the class, constant for an entity.")],
+    entity: Entity = None,
+    time: Time = None,
+    label_table: Annotated[
+        Path | None, typer.Option(help="Table with the label, one row per entity.")
+    ] = None,
+    mode: Annotated[
+        Literal["full", "head"], typer.Option(help="head keeps the backbone frozen.")
+    ] = "full",
+    output: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/finetuned"),
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Dotted overrides: training.epochs=3 …")
+    ] = None,
+    as_json: bool = JSON,
+) -> None:
+    """Fine-tune a pretrained model to classify entities."""
+    from domainformer.cli.start import model_folder
+    from domainformer.data import EventTable
+    from domainformer.training import finetune as run
+
+    result = run(
+        model_folder(model),
+        EventTable.read(table, entity=entity, time=time),
+        label=label,
+        label_table=label_table,
+        mode=mode,
+        output=output,
+        overrides=overrides or [],
+    )
+    show({"run": result.run_dir, "model": result.model_dir, **result.metrics}, as_json=as_json)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder of a pretrained model.")],
+    label: Annotated[str | None, typer.Option(help="Target of the downstream probe.")] = None,
+    label_table: Annotated[
+        Path | None, typer.Option(help="Table with the label, one row per entity.")
+    ] = None,
+    events: Annotated[int, typer.Option(help="Test events to score.")] = 3000,
+    samples: Annotated[int, typer.Option(help="Monte-Carlo completions of each.")] = 8,
+    seed: int = 0,
+    as_json: bool = JSON,
+) -> None:
+    """Score next events per field against the honest baselines, on held-out events."""
+    from domainformer.evaluation import evaluate as score
+
+    evaluation = score(
+        run, label=label, labels=label_table, max_events=events, samples=samples, seed=seed
+    )
+    if as_json:
+        show(evaluation.to_json(), as_json=True)
+    else:
+        results.print(evaluation.render())
+    next_command(f"domainformer report {run}")
+
+
+def embed(
+    model: Model,
+    table: Table,
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    entity: Entity = None,
+    time: Time = None,
+    how: Annotated[Literal["last", "mean"], typer.Option(help="Token pooling.")] = "last",
+    overwrite: bool = OVERWRITE,
+) -> None:
+    """Write one embedding per entity of TABLE."""
+    from domainformer.cli.start import fresh_file, model_folder
+    from domainformer.data import EventTable
+    from domainformer.inference import embed_to_parquet, load_bundle
+
+    target = fresh_file(output, overwrite)
+    events = EventTable.read(table, entity=entity, time=time)
+    embed_to_parquet(load_bundle(model_folder(model)), events, target, how=how)
+    say(f"{events.n_entities:,} entities")
+    results.print(str(target), markup=False)
+
+
+def generate(
+    model: Model,
+    table: Table,
+    output: Annotated[Path | None, typer.Option(help="Parquet file; none: print.")] = None,
+    entity: Entity = None,
+    time: Time = None,
+    events: Annotated[int, typer.Option(help="Future events per entity.")] = 5,
+    entities: Annotated[int | None, typer.Option(help="Only the first so many.")] = None,
+    samples: Annotated[int, typer.Option(help="Independent futures per entity.")] = 1,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    overwrite: bool = OVERWRITE,
+) -> None:
+    """Continue each entity's history: future events, decoded back to rows."""
+    import numpy as np
+
+    from domainformer.cli.start import fresh_file, model_folder
+    from domainformer.data import EventTable
+    from domainformer.inference import generate as run
+    from domainformer.inference import load_bundle
+
+    history = EventTable.read(table, entity=entity, time=time)
+    if entities is not None:
+        history = history.take_entities(np.arange(min(entities, history.n_entities)))
+    frame = run(
+        load_bundle(model_folder(model)),
+        history,
+        n_events=events,
+        n_samples=samples,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
+    if output is None:
+        results.print(frame.write_csv(), markup=False, end="")
+        return
+    target = fresh_file(output, overwrite)
+    frame.write_parquet(target)
+    results.print(str(target), markup=False)

@@ -1,0 +1,82 @@
+"""Verbs about tokens: ``tokenizer fit``, ``tokenizer show``, ``tokenize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from domainformer.cli.data import Entity, Table, Time
+from domainformer.cli.output import JSON, OVERWRITE, next_command, results, say, show
+
+tokenizer_app = typer.Typer(
+    help="Fit a tokenizer on a table, or look at one.", no_args_is_help=True
+)
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a saved tokenizer or model.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs to the application."""
+    app.add_typer(tokenizer_app, name="tokenizer")
+    app.command()(tokenize)
+
+
+@tokenizer_app.command("fit")
+def tokenizer_fit(
+    table: Table,
+    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("tokenizer"),
+    entity: Entity = None,
+    time: Time = None,
+    schema: Annotated[Path | None, typer.Option(help="Schema (YAML); none: inferred.")] = None,
+    bpe_vocab_size: Annotated[int, typer.Option(help="Byte-pair tokens for text fields.")] = 4096,
+    overwrite: bool = OVERWRITE,
+) -> None:
+    """Fit a tokenizer on every event of TABLE (use `pretrain` to fit on training events only)."""
+    from domainformer.data import EventTable
+    from domainformer.schema import DomainSchema
+    from domainformer.tokenizers import DomainTokenizer
+
+    events = EventTable.read(table, entity=entity, time=time)
+    chosen = DomainSchema.from_yaml(schema) if schema else DomainSchema.infer(events)
+    tokenizer = DomainTokenizer(chosen, bpe_vocab_size=bpe_vocab_size).fit(events)
+    tokenizer.save_pretrained(output, overwrite=overwrite)
+    say(f"{tokenizer.vocab_size:,} tokens for {len(chosen.fields)} fields")
+    results.print(str(output), markup=False)
+    next_command(f"domainformer tokenizer show {output}")
+
+
+@tokenizer_app.command("show")
+def tokenizer_show(
+    folder: Folder,
+    field: Annotated[str | None, typer.Option(help="One field, with all its tokens.")] = None,
+    as_json: bool = JSON,
+) -> None:
+    """Show the fields of a tokenizer and what their tokens stand for."""
+    from domainformer.tokenizers import DomainTokenizer, describe_vocabulary, render_vocabulary
+
+    described = describe_vocabulary(DomainTokenizer.from_pretrained(folder), field=field)
+    if as_json:
+        show(described, as_json=True)
+    else:
+        results.print(render_vocabulary(described))
+
+
+def tokenize(
+    table: Table,
+    tokenizer: Annotated[Path, typer.Option(help="Folder of a saved tokenizer or model.")],
+    output: Annotated[Path, typer.Option(help="Token store to write.")],
+    entity: Entity = None,
+    time: Time = None,
+    overwrite: bool = OVERWRITE,
+) -> None:
+    """Encode TABLE into a memory-mapped token store."""
+    from domainformer.data import EventTable
+    from domainformer.tokenizers import DomainTokenizer
+
+    events = EventTable.read(table, entity=entity, time=time)
+    fitted = DomainTokenizer.from_pretrained(tokenizer)
+    store = fitted.encode_to_store(events, output, overwrite=overwrite)
+    say(f"{store.n_tokens:,} tokens of {store.n_events:,} events, {store.n_entities:,} entities")
+    results.print(str(output), markup=False)

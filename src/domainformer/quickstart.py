@@ -1,0 +1,311 @@
+"""The main job in one call: from a table of events to a model, its proof and a report.
+
+::
+
+    table ─▶ split ─▶ schema ─▶ tokenizer ─▶ store ─▶ pretrain ─▶ evaluate, embed, probe ─▶ report
+      │               └───── of training events only ─────┘        on held-out events
+      └─ simulated where none is given
+
+Everything lands in one run folder. The steps are the public functions of the other rooms; this
+one chooses sensible settings and calls them in order.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time as clock
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from domainformer.artifacts import write_json
+from domainformer.config import apply_overrides, build
+from domainformer.data import TRAIN, EventTable, write_simulated
+from domainformer.data.meds import is_meds
+from domainformer.data.readers import scan
+from domainformer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from domainformer.evaluation import Evaluation
+    from domainformer.schema import DomainSchema
+    from domainformer.training import SplitConfig
+
+Say = Callable[[str], None]
+SplitKind = Literal["auto", "time", "entity"]
+
+# A simulated table is small and meant for a first look; a real one deserves more.
+DEMO_ENTITIES, DEMO_TOKENS, REAL_TOKENS = 1500, 1_500_000, 10_000_000
+# The copy head lets a small model repeat what a history has shown without learning to first.
+MODEL: dict[str, Any] = {"preset": "tiny", "overrides": {"copy_width": 32}}
+EVIDENCE_FILE = "schema_evidence.json"
+# Fewer distinct times than this (six monthly statements, say) leave no later period worth a test.
+MIN_DISTINCT_TIMES = 20
+
+
+@dataclass(frozen=True)
+class QuickstartResult:
+    """What the main job made.
+
+    Args:
+        run_dir: The run folder, with everything below in it.
+        model_dir: Model, tokenizer and schema in one folder.
+        source: The table of events (the simulated one where none was given).
+        report: The report page.
+        evaluation: Next-event figures per field against the baselines, and the probe.
+        seconds: Seconds by step.
+    """
+
+    run_dir: Path
+    model_dir: Path
+    source: Path
+    report: Path
+    evaluation: Evaluation
+    seconds: dict[str, float]
+
+
+def quickstart(
+    data: str | Path | None = None,
+    *,
+    entity: str | None = None,
+    time: str | None = None,
+    label: str | None = None,
+    label_table: str | Path | None = None,
+    domain: str = "finance",
+    split: SplitKind = "auto",
+    validation_from: str | int | None = None,
+    test_from: str | int | None = None,
+    output: str | Path = "runs/quickstart",
+    overwrite: bool = False,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    say: Say = print,
+) -> QuickstartResult:
+    """Run the main job on a table, or on a simulated one where none is given.
+
+    Args:
+        data: Table of events: Parquet, CSV, Arrow, glob, hive or MEDS folder. None: simulated.
+        entity: Column that says whose event a row is; None: guessed where names make it plain.
+        time: Column of the event's time; None: guessed likewise.
+        label: Column with the target of the probe, constant for each entity.
+        label_table: Table that holds the label, one row per entity; None: the event table.
+        domain: Which table to simulate where ``data`` is None.
+        split: Hold out later ``time`` or other entities; ``auto`` takes time where the table covers
+            enough distinct times.
+        validation_from: First time of the validation period (for the split by time).
+        test_from: First time of the test period.
+        output: The run folder.
+        overwrite: Replace an existing run folder.
+        seed: Of simulation, split, training and probe.
+        overrides: Dotted overrides of :class:`~domainformer.training.RunConfig`.
+        say: Receives one line of progress at a time.
+
+    Raises:
+        ConfigError: The run folder exists, or an override is wrong.
+        DataError: The table cannot be used.
+    """
+    from domainformer.evaluation import evaluate
+    from domainformer.inference import embed_to_parquet, load_bundle
+    from domainformer.reports import write_report
+    from domainformer.schema import infer_schema
+    from domainformer.training import RunConfig, pretrain
+    from domainformer.training.preparation import make_split
+
+    run_dir = _fresh(Path(output), overwrite)
+    steps = _Steps(say)
+    with steps("read the events" if data else f"simulate {domain} events"):
+        source, label = _source(data, run_dir, domain, label, seed)
+        table = _read(source, entity, time)
+        for note in (*table.notes, f"{table.n_events:,} events of {table.n_entities:,} entities"):
+            say(f"   {note}")
+    with steps("split, and infer a schema from the training events"):
+        split_config = _split_config(table, split, validation_from, test_from, seed)
+        roles = make_split(table, split_config)
+        own_label = label if label_table is None else None
+        inferred = infer_schema(roles.events(table, TRAIN), label=own_label)
+        say(f"   split by {split_config.kind}; fields: {', '.join(_names(inferred.schema))}")
+        schema_path = _beside(run_dir, "schema.yaml")
+        inferred.schema.to_yaml(schema_path)
+    config = build(
+        RunConfig,
+        apply_overrides(
+            {
+                "data": {"path": str(source), "entity": table.entity, "time": table.time}
+                | ({"label": own_label} if own_label else {}),
+                "schema": str(schema_path),
+                "split": split_config.model_dump(),
+                "model": MODEL,
+                "training": _budget(data, overrides) | {"seed": seed},
+                "output": {"root": str(run_dir.parent), "name": run_dir.name},
+            },
+            overrides,
+        ),
+    )
+    with steps("fit the tokenizer, tokenize and pretrain"):
+        trained = pretrain(config, table=table, schema=inferred.schema)
+        write_json(trained.run_dir / EVIDENCE_FILE, inferred.to_dict())
+    with steps("embed every entity"):
+        path = trained.run_dir / "embeddings.parquet"
+        embed_to_parquet(load_bundle(trained.model_dir), table, path)
+    with steps("evaluate on held-out events" + (", and probe" if label else "")):
+        evaluation = evaluate(
+            trained.run_dir,
+            table=table,
+            split=roles,
+            label=label,
+            labels=label_table,
+            embeddings=pl.read_parquet(path),
+            seed=seed,
+        )
+    with steps("write the report"):
+        report = write_report(trained.run_dir)
+    return QuickstartResult(
+        trained.run_dir, trained.model_dir, Path(source), report, evaluation, steps.seconds
+    )
+
+
+def write_start(
+    data: str | Path,
+    folder: str | Path,
+    *,
+    entity: str | None = None,
+    time: str | None = None,
+    label: str | None = None,
+) -> tuple[Path, Path]:
+    """Write ``run.yaml`` and ``schema.yaml`` for a table, ready to edit and to pretrain with.
+
+    Args:
+        data: Table of events.
+        folder: Where to write; existing files are kept and refused.
+        entity: Column that says whose event a row is; None: guessed.
+        time: Column of the event's time; None: guessed.
+        label: Column with a target, left out of the fields.
+
+    Returns:
+        The paths of ``run.yaml`` and ``schema.yaml``.
+
+    Raises:
+        ConfigError: One of the files exists.
+        DataError: The table cannot be used.
+    """
+    from domainformer.schema import infer_schema
+    from domainformer.training import RunConfig
+
+    config_path, schema_path = Path(folder) / "run.yaml", Path(folder) / "schema.yaml"
+    for path in (config_path, schema_path):
+        if path.exists():
+            raise ConfigError(f"{path} exists already", next_step="choose another folder")
+    table = _read(data, entity, time)
+    inferred = infer_schema(table, label=label)
+    split = _split_config(table, "auto", None, None, 0)
+    config = RunConfig(
+        data={"path": str(data), "entity": table.entity, "time": table.time, "label": label},
+        schema=str(schema_path),
+        split=split.model_dump(),
+        model=MODEL,
+        training=_budget(data, ()),
+    )
+    inferred.schema.to_yaml(schema_path)
+    config.to_yaml(config_path)
+    return config_path, schema_path
+
+
+class _Steps:
+    """Numbers, announces and times the steps."""
+
+    def __init__(self, say: Say) -> None:
+        self.say, self.seconds = say, {}
+        self._name, self._start = "", 0.0
+
+    seconds: dict[str, float]
+
+    def __call__(self, name: str) -> _Steps:
+        self._name = name
+        return self
+
+    def __enter__(self) -> None:
+        self.say(f"{len(self.seconds) + 1}. {self._name}")
+        self._start = clock.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds[self._name] = round(clock.perf_counter() - self._start, 2)
+
+
+def _fresh(run_dir: Path, overwrite: bool) -> Path:
+    if run_dir.exists():
+        if not overwrite:
+            raise ConfigError(
+                f"{run_dir} exists already",
+                next_step="choose another --output, or pass --overwrite to replace it",
+            )
+        if not (run_dir / "run.json").is_file():
+            raise ConfigError(
+                f"{run_dir} is not a run folder, so it will not be replaced",
+                why="it has no run.json",
+                next_step="choose another --output",
+            )
+        shutil.rmtree(run_dir)
+    return run_dir
+
+
+def _source(
+    data: str | Path | None, run_dir: Path, domain: str, label: str | None, seed: int
+) -> tuple[str | Path, str | None]:
+    """The table to read and its label; a simulated one is written beside the run."""
+    if data is not None:
+        return data, label
+    path = _beside(run_dir, "events.parquet")
+    write_simulated(domain, path, entities=DEMO_ENTITIES, events_per_entity=60, seed=seed)
+    return path, label or "label"
+
+
+def _read(source: str | Path, entity: str | None, time: str | None) -> EventTable:
+    """Read the table; columns that were not named are guessed where their names make it plain."""
+    from domainformer.schema.roles import guess_entity, guess_time
+
+    if is_meds(source) and entity is None:
+        return EventTable.read(source)
+    if entity is None or time is None:
+        frame, _ = scan(source).collect()
+        entity = entity or guess_entity(frame)
+        time = time or guess_time(frame, entity)
+    return EventTable.read(source, entity=entity, time=time)
+
+
+def _split_config(
+    table: EventTable,
+    kind: SplitKind,
+    validation_from: str | int | None,
+    test_from: str | int | None,
+    seed: int,
+) -> SplitConfig:
+    from domainformer.training import SplitConfig
+
+    if kind == "auto":
+        known = table.time_values[table.time_values != np.iinfo(np.int64).min]
+        dated = table.time_kind in ("date", "datetime")
+        enough = len(np.unique(known)) >= MIN_DISTINCT_TIMES
+        kind = "time" if test_from is not None or (dated and enough) else "entity"
+    cuts = {"validation_from": validation_from, "test_from": test_from}
+    given = {name: value for name, value in cuts.items() if value is not None}
+    return build(SplitConfig, {"kind": kind, "seed": seed, **given})
+
+
+def _budget(data: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """How long to train, unless an override says so."""
+    lengths = ("training.epochs", "training.max_steps", "training.max_tokens")
+    chosen = any(override.startswith(lengths) for override in overrides)
+    length = {} if chosen else {"max_tokens": DEMO_TOKENS if data is None else REAL_TOKENS}
+    return {"context": 512, "batch_tokens": 4096, "learning_rate": 2e-3, **length}
+
+
+def _beside(run_dir: Path, name: str) -> Path:
+    """A file that belongs to a run but must exist before the run's folder does."""
+    return run_dir.with_name(f"{run_dir.name}.{name}")
+
+
+def _names(schema: DomainSchema) -> list[str]:
+    return [spec.name for spec in schema.fields]
