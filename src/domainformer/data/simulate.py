@@ -14,6 +14,7 @@ is the beginning of one of 1,000,000, in blocks of whatever size.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -216,7 +217,8 @@ def write_simulated(domain: str, path: str | Path, **options: Any) -> Path:
             next_step="check the path, its permissions and the free space",
         ) from error
     finally:
-        staging.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            staging.unlink(missing_ok=True)
     return path
 
 
