@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import polars as pl
 
 from domainformer.data import EventTable
 from domainformer.errors import DataError, TokenizerError
 from domainformer.schema import DomainSchema
+from domainformer.tokenizers import hub
 from domainformer.tokenizers.domain import DomainTokenizer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 Events = EventTable | pl.DataFrame | Sequence[Mapping[str, Any]]
 
@@ -72,7 +70,7 @@ class DomainTokenizerBuilder:
 
     def build_hf_tokenizer(
         self, text_corpus: Iterable[str] | None = None, bpe_vocab_size: int = 4096
-    ) -> PreTrainedTokenizerFast:
+    ) -> hub.HFTokenizer:
         """The same as a `transformers` tokenizer; see `build`."""
         return self.build(text_corpus, bpe_vocab_size).to_hf()
 

@@ -39,8 +39,6 @@ from domainformer.tokenizers.fields import (
 from domainformer.tokenizers.slots import BOS_ID, EOS_ID, PAD_ID, Layout, Slot, lay_out
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
     from tokenizers import Tokenizer
 
 SMALLEST_BPE = 256
@@ -380,7 +378,7 @@ class DomainTokenizer:
         hub.verify_files(Path(folder))
         return hub.read_files(Path(folder))
 
-    def to_hf(self) -> PreTrainedTokenizerFast:
+    def to_hf(self) -> hub.HFTokenizer:
         """A `transformers` tokenizer with the same ids."""
         return hub.to_hf(self)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from domainformer.artifacts import read_manifest, sha256_file, write_json, write_text
 from domainformer.errors import ArtifactError, FingerprintError, TokenizerError
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
     from domainformer.tokenizers.domain import DomainTokenizer
+
+    HFTokenizer: TypeAlias = PreTrainedTokenizerFast
 
 KIND = "domainformer.tokenizer"
 VERSION = 1
@@ -132,7 +134,7 @@ def verify_files(folder: Path) -> None:
         raise ArtifactError(f"{folder} is damaged", where=name, why=why, next_step=_REMEDY)
 
 
-def to_hf(tokenizer: DomainTokenizer) -> PreTrainedTokenizerFast:
+def to_hf(tokenizer: DomainTokenizer) -> HFTokenizer:
     """A `transformers` tokenizer of the same vocabulary; a copy, so changes to it stay its own."""
     from transformers import PreTrainedTokenizerFast
 
