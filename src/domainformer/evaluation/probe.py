@@ -31,7 +31,6 @@ FeatureSet = Literal["embeddings", "aggregates", "both"]
 SETTINGS: Mapping[str, Any] = {
     "learning_rate": 0.05,
     "num_leaves": 15,
-    "min_data_in_leaf": 20,
     "feature_fraction": 0.3,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
@@ -41,6 +40,7 @@ SETTINGS: Mapping[str, Any] = {
     "verbosity": -1,
 }
 ROUNDS = 200
+LEAF_SHARE, SMALLEST_LEAF, LARGEST_LEAF = 50, 5, 20
 MOST_CLASSES = 100
 _METRICS: Mapping[Task, Mapping[str, Metric]] = {
     "binary": {"auroc": metrics.auroc, "auprc": metrics.auprc, "log_loss": metrics.log_loss},
@@ -188,7 +188,8 @@ def _align(
     notes = []
     if unlabelled := known["label"].null_count():
         notes.append(f"{unlabelled} entities without a label were left out")
-    rows = known.drop_nulls("label")
+    # In the order of the ids, so that no result depends on how a table happened to be sorted.
+    rows = known.drop_nulls("label").sort("entity")
     labelled = rows.height
     for name, table in tables.items():
         own = table.select(pl.col(table.columns[0]).alias("entity")).with_row_index(name)
@@ -277,7 +278,14 @@ def _out_of_fold(
     threads: int,
 ) -> npt.NDArray[np.float64]:
     lightgbm = _lightgbm()
-    goal = {"objective": task, "seed": seed, "num_threads": threads, **SETTINGS}
+    goal = {
+        "objective": task,
+        "seed": seed,
+        "num_threads": threads,
+        # A fiftieth of the rows: with the usual twenty, a hundred entities could not be divided.
+        "min_data_in_leaf": min(max(len(y) // LEAF_SHARE, SMALLEST_LEAF), LARGEST_LEAF),
+        **SETTINGS,
+    }
     if task == "multiclass":
         goal["num_class"] = n_classes
     shape = (len(y), n_classes) if task == "multiclass" else (len(y),)

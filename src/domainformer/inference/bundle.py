@@ -17,14 +17,16 @@ the tokenizer that it finds.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import logging as hf_logging
 
 from domainformer import models
 from domainformer.artifacts import read_manifest, staged_directory, verify_directory, write_json
@@ -140,18 +142,24 @@ def load_bundle(
     schema = DomainSchema.from_yaml(folder / SCHEMA_FILE)
     config = models.DomainTransformerConfig.from_pretrained(folder)
     _check_fingerprints(folder, facts, config, tokenizer, schema)
-    model_class = getattr(models, str(facts["architecture"]), None)
-    if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
-        raise ArtifactError(
-            f"{folder} holds a model of an unknown kind",
-            where=BUNDLE_FILE,
-            why=f"domainformer {__version__} has no {facts['architecture']}; "
-            f"it was written by domainformer {facts.get('domainformer')}",
-        )
-    model = model_class.from_pretrained(folder, config=config, dtype=dtype or "auto")
+    model_class = _model_class(folder, facts)
+    with _without_progress_bar():
+        model = model_class.from_pretrained(folder, config=config, dtype=dtype or "auto")
     model.to(device)
     model.eval()
     return Bundle(model, tokenizer, schema, dict(facts["record"]), folder)
+
+
+@contextlib.contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Transformers draws a bar for every weight file; ours are small, and stderr is the user's."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 def is_bundle(folder: str | Path) -> bool:
@@ -179,6 +187,19 @@ def _read_facts(folder: Path) -> dict[str, Any]:
             next_step=f"use domainformer {facts.get('domainformer')}, which wrote it",
         )
     return facts
+
+
+def _model_class(folder: Path, facts: dict[str, Any]) -> type[Any]:
+    """The class that was saved, by the name of its architecture."""
+    found = getattr(models, str(facts["architecture"]), None)
+    if isinstance(found, type) and issubclass(found, PreTrainedModel):
+        return found
+    raise ArtifactError(
+        f"{folder} holds a model of an unknown kind",
+        where=BUNDLE_FILE,
+        why=f"domainformer {__version__} has no {facts['architecture']}; "
+        f"it was written by domainformer {facts.get('domainformer')}",
+    )
 
 
 def _check_fingerprints(
