@@ -170,18 +170,16 @@ def build_timeline(
     fast = means | (pick < 0.5)
     is_anchor = np.where(anchor_first[owner], place == 0, place == 3)
 
+    decoy_at = 1 + (lengths * (0.05 + 0.15 * draws.uniform("decoy", entities))).astype(np.int64)
+    since_decoy = step - decoy_at[owner]
+    in_decoy = (since_decoy >= 0) & (since_decoy < 3) & (place < 0)
     tied = _per_event(draws, "tie", entities, owner, step) < rhythm.tie
-    tied &= (step > 0) & ~in_motif & (place != 4)
-    decoy = (
-        step
-        - (1 + lengths * (0.05 + 0.15 * draws.uniform("decoy", entities))).astype(np.int64)[owner]
-    )
-    in_decoy = (decoy >= 0) & (decoy < 3) & (place < 0)
-    tied &= ~in_decoy
+    tied &= (step > 0) & ~in_motif & (place != 4) & ~in_decoy
     # Whole numbers, because float sums over a block would depend on where the block begins.
     gaps = (-np.log(_per_event(draws, "gap", entities, owner, step))) ** 1.3 * _TICKS
-    paced = np.where(in_motif & (place > 0), fast[owner], ~fast[owner])
-    gaps *= np.where((in_motif & (place > 0)) | in_decoy, np.where(paced, 0.02, 3.0), 1.0)
+    after_first = in_motif & (place > 0)
+    quick = (after_first & fast[owner]) | (in_decoy & ~fast[owner])
+    gaps *= np.where(quick, 0.02, np.where(after_first | in_decoy, 3.0, 1.0))
     gaps[tied] = 0
     time = _times(draws, rhythm, entities, lengths, offsets, owner, gaps.astype(np.int64))
 
