@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -142,7 +143,8 @@ def start_run(
 
     Args:
         root: The folder of all runs.
-        name: The run's folder name; None takes the run's id.
+        name: The run's folder name; None takes the run's id. A run of that name that failed
+            before its first step is replaced.
         kind: What will be done, such as ``pretrain``.
         config: The resolved configuration.
 
@@ -158,6 +160,7 @@ def start_run(
     values = config.model_dump(mode="json") if isinstance(config, StrictConfig) else dict(config)
     identity = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     directory = run_directory(root, name or identity)
+    _clear_failed_start(directory)
     try:
         directory.mkdir(parents=True)
     except FileExistsError:
@@ -288,6 +291,14 @@ def environment() -> dict[str, Any]:
         "packages": packages,
         "command": Path(sys.argv[0]).name if sys.argv else None,
     }
+
+
+def _clear_failed_start(directory: Path) -> None:
+    """Remove a run that failed before its first step: it holds nothing that was trained."""
+    if (directory / RUN_FILE).is_file():
+        record = read_run(directory)
+        if record.status == "failed" and not record.resolved:
+            shutil.rmtree(directory)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -195,6 +195,8 @@ def test_no_table_is_an_error(tmp_path):
     record = read_run(tmp_path / "run")
     assert record.status == "failed"
     assert "names no table" in record.error
+    with pytest.raises(ConfigError, match="names no table"):  # not: exists already
+        pretrain(config_for(tmp_path))
 
 
 def test_an_unpacked_run_with_tokens_as_its_length(table, tmp_path):

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from rich.console import Console
 from transformers import PreTrainedModel
 
@@ -90,13 +91,18 @@ def pretrain(
         CheckpointError: Resuming was asked for and no checkpoint can be trusted.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
     """
+    # A mistake in the model shall show before the table is tokenized.
+    model_settings(config.model, 1024, config.training.context)
     run = open_run(config)
     if run.record.status == "finished":
         return result_of(run)
     with run, reproducible(config.training.seed, threads=config.training.threads):
         say = _sayer(quiet=config.training.quiet)
         prepared = prepare(config, run, table=table, schema=schema, say=say)
-        model = build_model(config.model, prepared.tokenizer.vocab_size, config.training.context)
+        settings = model_settings(
+            config.model, prepared.tokenizer.vocab_size, config.training.context
+        )
+        model = DomainTransformerForCausalLM(settings).to(device())
         train_rows, eval_rows = sequence_rows(prepared.store, config)
         collate = Collator(
             prepared.tokenizer.pad_id,
@@ -138,8 +144,8 @@ def result_of(run: Run) -> RunResult:
     )
 
 
-def build_model(config: ModelConfig, vocab_size: int, context: int) -> DomainTransformerForCausalLM:
-    """A new model with random weights, on the training device.
+def model_settings(config: ModelConfig, vocab_size: int, context: int) -> DomainTransformerConfig:
+    """The configuration of a new model.
 
     Raises:
         ConfigError: There is no such preset, or an override does not fit.
@@ -150,20 +156,21 @@ def build_model(config: ModelConfig, vocab_size: int, context: int) -> DomainTra
             where="model.preset",
             next_step=nearest(config.preset, PRESETS),
         )
+    if "vocab_size" in config.overrides:
+        raise ConfigError(
+            "the vocabulary size follows from the tokenizer",
+            where="model.overrides.vocab_size",
+            next_step="leave it out",
+        )
     sizes = {"vocab_size": vocab_size, "max_position_embeddings": context, **config.overrides}
     try:
-        settings = DomainTransformerConfig.preset(config.preset, **sizes)
-    except (ValueError, TypeError) as error:
+        return DomainTransformerConfig.preset(config.preset, **sizes)
+    except (ValueError, TypeError, StrictDataclassError) as error:
         raise ConfigError(
-            "the model cannot be built", where="model.overrides", why=str(error)
+            "the model cannot be built",
+            where="model.overrides",
+            why=str(error.__cause__ or error),
         ) from error
-    if settings.vocab_size < vocab_size:
-        raise ConfigError(
-            f"the model has {settings.vocab_size} tokens and the tokenizer {vocab_size}",
-            where="model.overrides.vocab_size",
-            next_step="leave vocab_size out: it follows from the tokenizer",
-        )
-    return DomainTransformerForCausalLM(settings).to(device())
 
 
 def sequence_rows(

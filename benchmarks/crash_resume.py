@@ -1,0 +1,195 @@
+"""Kill a training at random moments, take it up again, and compare the final weights bit by bit.
+
+    python benchmarks/crash_resume.py --kills 10
+
+One process loads the libraries once and forks a child for each attempt. Each child runs
+``pretrain`` with ``resume: true`` on the same run folder and is killed with SIGKILL after a random
+time, wherever it happens to be: tokenizing, training, evaluating, in the middle of a checkpoint or
+of the final model. The last attempt is left alone. Its weights must equal those of a run that was
+never killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
+    os.environ.setdefault(_name, "1")  # forked children must not inherit half a thread pool
+
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from domainformer.config import build  # noqa: E402
+from domainformer.data.simulate import write_simulated  # noqa: E402
+from domainformer.training import EventTrainer, RunConfig, pretrain  # noqa: E402
+
+RESULTS = Path(__file__).with_name("results") / "crash_resume.json"
+MODEL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "dropout": 0.1}
+
+
+def configuration(folder: Path, name: str, steps: int) -> RunConfig:
+    return build(
+        RunConfig,
+        {
+            "data": {
+                "path": str(folder / "events.parquet"),
+                "entity": "client_id",
+                "time": "timestamp",
+                "label": "label",
+            },
+            "schema": "finance",
+            "tokenizer": {"bpe_vocab_size": 300},
+            "model": {"preset": "tiny", "overrides": MODEL},
+            "training": {
+                "context": 64,
+                "max_steps": steps,
+                "batch_tokens": 512,
+                "gradient_accumulation": 2,
+                "eval_every": 7,
+                "eval_rows": 8,
+                "save_every": 2,
+                "threads": 1,
+                "quiet": True,
+                "resume": True,
+            },
+            "output": {"root": str(folder), "name": name},
+        },
+    )
+
+
+def fork(task, log: Path) -> int:
+    """Run a task in a child process; its exit status is 0 if it came to its end."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        task()
+        status = 0
+    except BaseException:  # noqa: BLE001 - whatever it was, the parent reports it
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    finally:
+        os._exit(status)
+
+
+def wait(child: int, log: Path) -> None:
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        sys.exit(f"an attempt failed by itself:\n{log.read_text(encoding='utf-8')}")
+
+
+def mark_begin_of_training(marker: Path) -> None:
+    """Children touch a file when their training begins."""
+    fit = EventTrainer.fit
+
+    def marked(self: EventTrainer, checkpoint=None) -> None:
+        marker.touch()
+        fit(self, checkpoint)
+
+    EventTrainer.fit = marked
+
+
+def await_marker(marker: Path, child: int) -> None:
+    while (
+        not marker.exists()
+        and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
+        time.sleep(0.005)
+
+
+def final_weights(folder: Path, name: str) -> str:
+    return hashlib.sha256((folder / name / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def where_killed(run: Path) -> str:
+    """What the kill interrupted, by what it left behind."""
+    if not (run / "run.json").exists():
+        return "before the run began"
+    staging = [path.name for path in run.rglob("*.staging-*")]
+    if any("checkpoint" in name for name in staging):
+        return "in a checkpoint"
+    if any(name.startswith("model") for name in staging):
+        return "in the final model"
+    if staging or not (run / "checkpoints").exists():
+        return "in the preparation"
+    return "in the loop"
+
+
+def last_checkpoint(run: Path) -> int:
+    steps = [int(p.name[11:]) for p in (run / "checkpoints").glob("checkpoint-????????")]
+    return max(steps, default=0)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--kills", type=int, default=10)
+    arguments.add_argument("--steps", type=int, default=120)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--no-write", action="store_true", help="leave benchmarks/results alone")
+    options = arguments.parse_args()
+    dice = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder, log, marker = Path(name), Path(name) / "log.txt", Path(name) / "training"
+        mark_begin_of_training(marker)
+        make = {"entities": 60, "events_per_entity": 30, "seed": 3}
+        wait(fork(lambda: write_simulated("finance", folder / "events.parquet", **make), log), log)
+
+        wait(fork(lambda: pretrain(configuration(folder, "whole", options.steps)), log), log)
+        seconds = json.loads((folder / "whole" / "run.json").read_text())["results"]["seconds"]
+        expected = final_weights(folder, "whole")
+
+        attempts = []
+        while len(attempts) < options.kills:
+            marker.unlink(missing_ok=True)
+            started = time.perf_counter()
+            child = fork(lambda: pretrain(configuration(folder, "killed", options.steps)), log)
+            # One attempt in five is killed at any time from its start on, the others while they
+            # train; together they get about as far as the run is long.
+            if len(attempts) % 5 or not attempts:
+                await_marker(marker, child)
+            time.sleep(dice.uniform(0.0, 1.5) * seconds / options.kills)
+            delay = time.perf_counter() - started
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            if not os.WIFSIGNALED(status):
+                if os.WEXITSTATUS(status):
+                    sys.exit(f"an attempt failed by itself:\n{log.read_text(encoding='utf-8')}")
+                break  # it came to its end before it could be killed
+            run = folder / "killed"
+            attempts.append(
+                {
+                    "seconds": round(delay, 3),
+                    "killed": where_killed(run),
+                    "newest_checkpoint": last_checkpoint(run),
+                }
+            )
+        wait(fork(lambda: pretrain(configuration(folder, "killed", options.steps)), log), log)
+        found = final_weights(folder, "killed")
+
+    table = Table("attempt", "killed after", "where", "newest checkpoint")
+    for number, attempt in enumerate(attempts, 1):
+        row = (number, f"{attempt['seconds']:.2f} s", attempt["killed"])
+        table.add_row(*map(str, row), str(attempt["newest_checkpoint"]))
+    console = Console()
+    console.print(table)
+    same = found == expected
+    console.print(f"{len(attempts)} kills; final weights {'identical' if same else 'DIFFER'}")
+    if not options.no_write:
+        RESULTS.parent.mkdir(exist_ok=True)
+        report = {"kills": len(attempts), "identical": same, "attempts": attempts}
+        RESULTS.write_text(json.dumps({**report, "seed": options.seed}, indent=2) + "\n")
+    sys.exit(0 if same and len(attempts) >= options.kills else 1)
+
+
+if __name__ == "__main__":
+    main()
