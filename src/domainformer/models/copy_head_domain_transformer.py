@@ -13,7 +13,7 @@ earlier tokens, as in the continuous cache (Grave et al., arXiv 1612.04426)::
 A state that was about to predict a field's value looks for states that were about to predict the
 same field; m ≥ 0, a learned slope (as in ALiBi, arXiv 2108.12409), lets the most recent one win.
 
-This file travels with every saved model: it imports torch and transformers and nothing else.
+This file travels with every saved model: it imports torch, transformers and its neighbours.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from .packed_attention import locate_documents, number_documents
 
 _NEVER = -1e30  # finite: a row without candidates must not turn gradients into NaN
 _FIRST_SENTINEL = 2.0  # before it has learned anything, the model mostly trusts its vocabulary
@@ -133,6 +135,33 @@ class DomainTransformerCopyHead(nn.Module):
         copied = attention[..., 1:].masked_fill(elsewhere, _NEVER).logsumexp(dim=-1)
         return torch.logaddexp(own + attention[..., 0], copied)
 
+    def loss(
+        self,
+        hidden: torch.Tensor,
+        input_ids: torch.Tensor,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **scope: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Mean negative log-probability of the labels.
+
+        Args:
+            hidden: Normed hidden states [B, L, W].
+            input_ids: Ids [B, L].
+            logits: Of the output layer [B, L, V].
+            labels: As ``input_ids``, shifted here; −100 is not scored [B, L].
+            num_items_in_batch: What to divide the sum by; None: the labels that are scored.
+            **scope: As :func:`copy_scope` gives it.
+        """
+        targets = F.pad(labels[:, 1:], (0, 1), value=-100)
+        scored = targets != -100
+        log_probabilities = self.target_log_probabilities(
+            hidden, input_ids, logits, targets, **scope
+        )
+        total = -log_probabilities.masked_fill(~scored, 0.0).sum()
+        return total / (scored.sum() if num_items_in_batch is None else num_items_in_batch)
+
     def _attend(
         self,
         hidden: torch.Tensor,
@@ -182,4 +211,33 @@ class DomainTransformerCopyHead(nn.Module):
         return all_keys[:, 0], all_ids[:, 0, :, 0].long()
 
 
-__all__ = ["DomainTransformerCopyHead"]
+def copy_scope(
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    past: int,
+    boundaries: torch.Tensor | None,
+) -> dict[str, torch.Tensor | None]:
+    """Which tokens may be copied: real ones, of the same document.
+
+    Args:
+        input_ids: Ids [B, L].
+        attention_mask: 1 at real tokens [B, past + L].
+        position_ids: Positions [B, L]; where they restart, a new document begins.
+        past: Number of tokens in the cache.
+        boundaries: Document boundaries over the flattened tokens.
+
+    Returns:
+        ``attention_mask`` and ``documents`` for :class:`DomainTransformerCopyHead`.
+    """
+    if past:
+        return {"attention_mask": attention_mask, "documents": None}
+    _, mask, boundaries = locate_documents(
+        input_ids[..., None], attention_mask, position_ids, None, boundaries
+    )
+    if boundaries is None:
+        return {"attention_mask": mask, "documents": None}
+    return {"attention_mask": None, "documents": number_documents(boundaries, *input_ids.shape)}
+
+
+__all__ = ["DomainTransformerCopyHead", "copy_scope"]

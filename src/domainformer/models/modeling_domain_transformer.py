@@ -38,14 +38,14 @@ from transformers.utils.generic import is_flash_attention_requested, merge_with_
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_domain_transformer import DomainTransformerConfig
-from .copy_head_domain_transformer import DomainTransformerCopyHead
+from .copy_head_domain_transformer import DomainTransformerCopyHead, copy_scope
 from .layers_domain_transformer import (
     DomainTransformerAttention,
     DomainTransformerBlock,
     make_norm,
     rotary_angles,
 )
-from .packed_attention import PACKED_SDPA, locate_documents, number_documents
+from .packed_attention import PACKED_SDPA, locate_documents
 
 
 class DomainTransformerPreTrainedModel(PreTrainedModel):
@@ -312,9 +312,16 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
         if self.copy_head is None:
             logits = self.lm_head(hidden[:, keep])
         else:
-            scope = self._copy_scope(input_ids, attention_mask, position_ids, past, cu_seq_lens_q)
+            scope = copy_scope(input_ids, attention_mask, position_ids, past, cu_seq_lens_q)
             if labels is not None and self.training:
-                loss = self._copy_loss(self.copy_head, hidden, input_ids, labels, scope, **kwargs)
+                loss = self.copy_head.loss(
+                    hidden,
+                    input_ids,
+                    self.lm_head(hidden),
+                    labels,
+                    kwargs.get("num_items_in_batch"),
+                    **scope,
+                )
             else:
                 logits = self.copy_head(
                     hidden,
@@ -335,43 +342,6 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
-
-    def _copy_scope(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
-        past: int,
-        boundaries: torch.Tensor | None,
-    ) -> dict[str, torch.Tensor | None]:
-        """Which tokens may be copied: real ones, of the same document."""
-        if past:
-            return {"attention_mask": attention_mask, "documents": None}
-        _, mask, boundaries = locate_documents(
-            input_ids[..., None], attention_mask, position_ids, None, boundaries
-        )
-        if boundaries is None:
-            return {"attention_mask": mask, "documents": None}
-        return {"attention_mask": None, "documents": number_documents(boundaries, *input_ids.shape)}
-
-    def _copy_loss(
-        self,
-        copy_head: DomainTransformerCopyHead,
-        hidden: torch.Tensor,
-        input_ids: torch.Tensor,
-        labels: torch.Tensor,
-        scope: dict[str, torch.Tensor | None],
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **_: Any,
-    ) -> torch.Tensor:
-        """Mean negative log-probability of the labels, without the mixture over all tokens."""
-        targets = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
-        scored = targets != -100
-        log_probabilities = copy_head.target_log_probabilities(
-            hidden, input_ids, self.lm_head(hidden), targets, **scope
-        )
-        total = -log_probabilities.masked_fill(~scored, 0.0).sum()
-        return total / (scored.sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 class DomainTransformerForSequenceClassification(DomainTransformerPreTrainedModel):
