@@ -18,6 +18,8 @@ from domainformer.artifacts import fingerprint, write_text
 from domainformer.errors import ConfigError, nearest
 
 MAX_YAML_BYTES = 1 << 20
+# YAML takes these for line breaks, and a break inside a plain value reads back as a blank.
+_YAML_BREAKS = "\x85\u2028\u2029"
 
 
 class StrictConfig(BaseModel):
@@ -41,9 +43,7 @@ class StrictConfig(BaseModel):
 
     def to_yaml(self, path: str | Path | None = None) -> str:
         """The resolved configuration as YAML text, also written to ``path`` where one is given."""
-        text: str = yaml.safe_dump(
-            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-        )
+        text = dump_yaml(self.model_dump(mode="json"))
         if path is not None:
             write_text(Path(path), text)
         return text
@@ -58,7 +58,7 @@ class _NoAliasLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Refuse ``*alias`` nodes, compose everything else."""
         if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.YAMLError(f"aliases are not allowed (line {mark.line + 1})")
         return super().compose_node(parent, index)
 
@@ -90,6 +90,19 @@ def parse_yaml(text: str, *, where: str = "the YAML text") -> dict[str, Any]:
             "a mapping of keys to values is expected", where=where, why=f"found {type(value)}"
         )
     return value
+
+
+def dump_yaml(values: Any) -> str:
+    """Plain data as readable YAML that reads back as it was.
+
+    Example:
+        >>> parse_yaml(dump_yaml({"name": "caf\u00e9\u2028bar"}))["name"] == "caf\u00e9\u2028bar"
+        True
+    """
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    if any(char in text for char in _YAML_BREAKS):
+        text = yaml.safe_dump(values, sort_keys=False, width=100)
+    return text
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -28,11 +28,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import Field
 
 from domainformer.artifacts import fingerprint, write_json, write_text
-from domainformer.config import StrictConfig, build
+from domainformer.config import StrictConfig, build, dump_yaml
 from domainformer.errors import ArtifactError, ConfigError
 from domainformer.version import __version__
 
@@ -181,7 +180,7 @@ def start_run(
         environment=environment(),
     )
     run = Run(directory, record)
-    write_text(directory / CONFIG_FILE, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    write_text(directory / CONFIG_FILE, dump_yaml(values))
     run.update()
     return run
 

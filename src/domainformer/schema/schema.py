@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import polars as pl
-import yaml
 
 from domainformer.artifacts import fingerprint, write_text
-from domainformer.config import StrictConfig, parse_yaml, read_yaml
+from domainformer.config import StrictConfig, dump_yaml, parse_yaml, read_yaml
 from domainformer.errors import SchemaError, nearest
 from domainformer.schema.fields import (
     CALENDAR_PARTS,
@@ -21,8 +20,6 @@ from domainformer.schema.fields import (
 )
 
 _KEYS = ("name", "fields")
-#: Line breaks of Unicode that PyYAML writes plainly and reads back as blanks.
-_YAML_BREAKS = "\x85\u2028\u2029"
 
 
 class DomainSchema(StrictConfig):
@@ -145,9 +142,7 @@ class DomainSchema(StrictConfig):
     def to_yaml(self, path: str | Path | None = None) -> str:
         """The schema as YAML text without defaults, also written to ``path`` where given."""
         plain = {"name": self.name, "fields": [spec.options() for spec in self.fields]}
-        text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100)
-        if any(char in text for char in _YAML_BREAKS):
-            text = yaml.safe_dump(plain, sort_keys=False, width=100)
+        text = dump_yaml(plain)
         if path is not None:
             write_text(Path(path), text)
         return text
