@@ -117,7 +117,7 @@ def test_the_tables_can_be_read(run):
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(evaluation.render())
     text = console.export_text()
-    for word in ("history alone", "kind", "amount", "own freq.", "Probe of 'churned'", "auroc"):
+    for word in ("history alone", "kind", "amount", "own", "Probe of 'churned'", "auroc"):
         assert word in text
 
 

@@ -32,7 +32,7 @@ from domainformer.evaluation.baselines import (
     first_events,
     slot_values,
 )
-from domainformer.evaluation.metrics import ClusterBootstrap, Interval
+from domainformer.evaluation.intervals import ClusterBootstrap, Interval
 from domainformer.evaluation.scoring import EventScores, SlotScores, score_events
 from domainformer.inference import Bundle
 from domainformer.inference.grammar import SlotGrammar

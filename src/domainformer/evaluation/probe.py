@@ -23,13 +23,13 @@ import polars as pl
 
 from domainformer.errors import DataError, MissingExtraError
 from domainformer.evaluation import metrics
-from domainformer.evaluation.metrics import Interval, Metric
+from domainformer.evaluation.intervals import Interval, Metric, compare
 
 Task = Literal["binary", "multiclass", "regression"]
 FeatureSet = Literal["embeddings", "aggregates", "both"]
 
 SETTINGS: Mapping[str, Any] = {
-    "learning_rate": 0.05,
+    "learning_rate": 0.03,
     "num_leaves": 15,
     "feature_fraction": 0.3,
     "bagging_fraction": 0.8,
@@ -45,11 +45,12 @@ MOST_CLASSES = 100
 _METRICS: Mapping[Task, Mapping[str, Metric]] = {
     "binary": {"auroc": metrics.auroc, "auprc": metrics.auprc, "log_loss": metrics.log_loss},
     "multiclass": {
-        "accuracy": lambda labels, p: metrics.accuracy(labels, p.argmax(axis=1)),
+        "accuracy": metrics.top_accuracy,
         "log_loss": metrics.log_loss,
     },
     "regression": {"r_squared": metrics.r_squared, "rmse": metrics.rmse},
 }
+_PAIRS = (("embeddings", "aggregates"), ("both", "aggregates"), ("both", "embeddings"))
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def probe(
     """Learn a label from embeddings, from aggregates and from both, on the same folds.
 
     Args:
-        embeddings: Entity column first, then one list or array column (or plain numbers).
+        embeddings: Entity column first, then a list or array column (numbers beside it do not
+            count), or plain numbers.
         aggregates: Entity column first, then numbers; None leaves the comparison out.
         labels: Entity column and label column, as :func:`read_labels` gives them.
         folds: Number of folds, stratified by label.
@@ -131,7 +133,8 @@ def probe(
         name: _out_of_fold(matrix, y, fold_of, task, len(classes), seed, threads)
         for name, matrix in matrices.items()
     }
-    figures, differences = _judge(task, y, predicted, resamples, seed)
+    pairs = [pair for pair in _PAIRS if set(pair) <= set(predicted)]
+    found = compare(y, predicted, _METRICS[task], pairs, samples=resamples, seed=seed)
     counts = np.bincount(y.astype(np.int64), minlength=len(classes)).tolist() if classes else []
     return ProbeResult(
         task=task,
@@ -140,8 +143,8 @@ def probe(
         classes=classes,
         class_counts=counts,
         features={name: matrix.shape[1] for name, matrix in matrices.items()},
-        figures=figures,
-        differences=differences,
+        figures=found.figures,
+        differences=found.differences,
         predictions=_prediction_table(ids, raw, fold_of, predicted),
         settings={"folds": folds, "seed": seed, "rounds": ROUNDS, **SETTINGS},
         notes=notes,
@@ -218,9 +221,13 @@ def _some(values: pl.Series) -> str:
 
 
 def _matrix(table: pl.DataFrame) -> npt.NDArray[np.float32]:
-    """All columns after the first as float32 ``[n, features]``; lists are laid out."""
+    """Features as float32 ``[n, features]``: the vectors if there are any, all numbers otherwise.
+
+    What stands beside a vector (how many events it was made of) is not the embedding.
+    """
     blocks = []
-    for column in table.columns[1:]:
+    vectors = [name for name in table.columns[1:] if table[name].dtype in (pl.List, pl.Array)]
+    for column in vectors or table.columns[1:]:
         values = table[column]
         if values.dtype == pl.List:
             values = values.list.to_array(len(values[0]))
@@ -296,38 +303,6 @@ def _out_of_fold(
         booster = lightgbm.train(goal, train, num_boost_round=ROUNDS)
         predicted[held_out] = booster.predict(matrix[held_out], num_threads=threads)
     return predicted
-
-
-def _judge(
-    task: Task,
-    y: npt.NDArray[Any],
-    predicted: dict[str, npt.NDArray[np.float64]],
-    resamples: int,
-    seed: int,
-) -> tuple[dict[str, dict[str, Interval]], dict[str, dict[str, Interval]]]:
-    options = {"samples": resamples, "seed": seed}
-    figures = {
-        name: {
-            metric: metrics.bootstrap(function, y, scores, **options)
-            for metric, function in _METRICS[task].items()
-        }
-        for name, scores in predicted.items()
-    }
-    pairs = [
-        pair
-        for pair in (("embeddings", "aggregates"), ("both", "aggregates"), ("both", "embeddings"))
-        if set(pair) <= set(predicted)
-    ]
-    differences = {
-        f"{first} - {second}": {
-            metric: metrics.paired_bootstrap(
-                function, y, predicted[first], predicted[second], **options
-            )
-            for metric, function in _METRICS[task].items()
-        }
-        for first, second in pairs
-    }
-    return figures, differences
 
 
 def _prediction_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +15,7 @@ _TITLES = {
     "history_only": "Next event, given the history alone",
     "within_event": "Next event, given the history and the fields before it in the same event",
 }
-_COLUMNS = {MODEL: "model", POPULAR: "popular", REPEAT: "repeat", FREQUENCY: "own freq."}
+_COLUMNS = {MODEL: "model", POPULAR: "popular", REPEAT: "repeat", FREQUENCY: "own"}
 
 
 def next_event_tables(result: NextEvent) -> list[RenderableType]:
@@ -24,14 +25,13 @@ def next_event_tables(result: NextEvent) -> list[RenderableType]:
         rows = [slot for slot in result.slots if slot.view == view]
         if not rows:
             continue
-        table = Table(title=title, title_justify="left", pad_edge=False)
-        table.add_column("slot")
-        table.add_column("ids", justify="right")
+        table = Table(title=title, title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
+        table.add_column("slot", no_wrap=True)
         for metric in ("acc.", "nats"):
-            for name in _COLUMNS.values():
-                table.add_column(f"{metric} {name}", justify="right")
-        table.add_column("Δ acc. [95 %]", justify="right")
-        table.add_column("Δ nats [95 %]", justify="right")
+            for index, name in enumerate(_COLUMNS.values()):
+                head = f"{metric} {name}" if index == 0 else name
+                table.add_column(head, justify="right", no_wrap=True)
+            table.add_column("Δ ± 95 %", justify="right", no_wrap=True)
         for slot in rows:
             table.add_row(*_cells(slot))
         parts.append(table)
@@ -46,25 +46,32 @@ def next_event_tables(result: NextEvent) -> list[RenderableType]:
         Text(
             f"{result.events:,} of {result.candidates:,} {result.role} events of "
             f"{result.entities:,} entities; {result.event_log_loss:.3f} nats per event; "
-            f"Δ is model minus the better of popular and repeat"
+            "Δ is model minus the better of popular and repeat; own is the entity's own frequencies"
         )
     )
     return parts
 
 
 def _cells(slot: SlotResult) -> list[Text | str]:
-    cells: list[Text | str] = [slot.name, f"{slot.ids:,}"]
+    cells: list[Text | str] = [slot.name]
     asked = (POPULAR, REPEAT)
-    for values, ahead in (
-        (slot.accuracy, slot.accuracy[MODEL] > max(slot.accuracy[n] for n in asked)),
-        (slot.log_loss, slot.log_loss[MODEL] < min(slot.log_loss[n] for n in asked)),
+    for metric, values, ahead in (
+        (
+            "accuracy",
+            slot.accuracy,
+            slot.accuracy[MODEL] > max(slot.accuracy[name] for name in asked),
+        ),
+        (
+            "log_loss",
+            slot.log_loss,
+            slot.log_loss[MODEL] < min(slot.log_loss[name] for name in asked),
+        ),
     ):
         for name in _COLUMNS:
             style = "bold" if name == MODEL and ahead else ""
             cells.append(Text(f"{values[name]:.3f}", style=style))
-    for metric in ("accuracy", "log_loss"):
         gain = slot.differences[slot.best[metric]][metric]
-        cells.append(f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]")
+        cells.append(f"{gain.value:+.3f} ± {(gain.high - gain.low) / 2:.3f}")
     return cells
 
 
@@ -77,6 +84,7 @@ def probe_table(result: ProbeResult) -> RenderableType:
         f"{result.entities:,} entities{classes}",
         title_justify="left",
         pad_edge=False,
+        box=SIMPLE_HEAD,
     )
     table.add_column("features")
     table.add_column("columns", justify="right")

@@ -110,7 +110,8 @@ def save_bundle(
         "record": dict(record or {}),
     }
     with staged_directory(folder, overwrite=overwrite, meta={"kind": "bundle"}) as staging:
-        model.save_pretrained(staging)
+        with _without_progress_bar():
+            model.save_pretrained(staging)
         hub.write_files(tokenizer, staging)
         write_json(staging / BUNDLE_FILE, facts)
     return folder
