@@ -1,72 +1,98 @@
 """Charts as SVG text: drawn by Altair, rendered without a browser, embedded in the page.
 
 Each function takes plain columns and gives one ``<svg>`` string. No JavaScript is needed to look
-at them, so that the report opens anywhere, offline.
+at them, so that the report opens anywhere, offline. Texts become SVG text, so they can be searched
+and escape themselves.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from domainformer.errors import MissingExtraError
+from domainformer.reports.markup import Markup, trusted
 
 Columns = Mapping[str, Sequence[Any]]
 
-INK, PALE, GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
-COLOURS = ["#2563eb", "#f59e0b", "#10b981", "#ef4444", "#8b5cf6", "#64748b"]
-_FONT = "system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
+INK, QUIET, PALE, GRID = "#1f2933", "#616e7c", "#9aa5b1", "#e4e7eb"
+COLOURS = ["#2563eb", "#f59e0b", "#10b981", "#8b5cf6", "#ef4444", "#64748b"]
+VERDICTS = {"ahead": "#15803d", "even": "#64748b", "behind": "#b91c1c"}
+# The renderer measures labels in Liberation Sans, whose widths are those of Arial and Helvetica.
+_FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+_WIDTH = 300  # of a whole chart: what a card of the page has room for
+_LABELS = 130  # widest label beside an axis, in pixels
+_SOME_POINTS = 40
 
 
-def bars(
-    data: Columns, *, x: str, y: str, title: str = "", width: int = 420, height: int | None = None
-) -> str:
-    """Horizontal bars: ``y`` names the bars in the order given, ``x`` is their length."""
+def shares(
+    data: Columns, *, label: str, train: str, test: str | None = None, title: str = ""
+) -> Markup:
+    """Bars for the training events with a mark where the test events stand, one row per label."""
     alt = _altair()
-    chart = (
-        alt.Chart(_table(data))
-        .mark_bar(color=COLOURS[0], cornerRadiusEnd=2)
-        .encode(
-            x=alt.X(f"{x}:Q", title=x),
-            y=alt.Y(f"{y}:N", sort=None, title=None, axis=alt.Axis(labelLimit=240)),
+    y = alt.Y(f"{label}:N", sort=None, title=None, axis=alt.Axis(labelLimit=_LABELS))
+    bar = alt.Chart().mark_bar(color=COLOURS[0], height={"band": 0.72})
+    layers = [bar.encode(x=alt.X(f"{train}:Q", title=None, axis=_percent_axis()), y=y)]
+    if test is not None:
+        tick = alt.Chart().mark_tick(color=COLOURS[1], thickness=2.5, height={"band": 0.9})
+        layers.append(tick.encode(x=f"{test}:Q", y=y))
+    return _svg(alt.layer(*layers, data=_table(data)), title, 15 * len(data[label]) + 4)
+
+
+def share_columns(
+    data: Columns, *, label: str, train: str, test: str | None = None, title: str = ""
+) -> Markup:
+    """The same as :func:`shares` standing upright, for short labels in a natural order."""
+    alt = _altair()
+    axis = alt.Axis(labelAngle=0, labelOverlap=True, labelLimit=60)
+    x = alt.X(f"{label}:N", sort=None, title=None, axis=axis)
+    bar = alt.Chart().mark_bar(color=COLOURS[0], width={"band": 0.78})
+    layers = [bar.encode(y=alt.Y(f"{train}:Q", title=None, axis=_percent_axis()), x=x)]
+    if test is not None:
+        tick = alt.Chart().mark_tick(
+            color=COLOURS[1], thickness=2.5, width={"band": 0.9}, orient="horizontal"
         )
-    )
-    return _svg(chart, title, width, height or max(60, 18 * len(data[y])))
+        layers.append(tick.encode(y=f"{test}:Q", x=x))
+    return _svg(alt.layer(*layers, data=_table(data)), title, 150)
 
 
-def columns(data: Columns, *, x: str, y: str, title: str = "", width: int = 420) -> str:
-    """Vertical columns over an ordered axis, such as bins or lengths."""
+def columns(data: Columns, *, x: str, y: str, title: str = "") -> Markup:
+    """Vertical columns over an ordered axis, such as lengths."""
     alt = _altair()
+    axis = alt.Axis(labelAngle=-40, labelOverlap=True)
     chart = (
         alt.Chart(_table(data))
         .mark_bar(color=COLOURS[0])
         .encode(
-            x=alt.X(f"{x}:O", sort=None, title=x, axis=alt.Axis(labelAngle=-40, labelOverlap=True)),
-            y=alt.Y(f"{y}:Q", title=y),
+            x=alt.X(f"{x}:N", sort=None, title=x, axis=axis),
+            y=alt.Y(f"{y}:Q", title=None, axis=alt.Axis(tickCount=4, format="~s")),
         )
     )
-    return _svg(chart, title, width, 180)
+    return _svg(chart, title, 150)
 
 
-def lines(data: Columns, *, x: str, y: str, series: str, title: str = "", width: int = 420) -> str:
-    """One line per series over a quantitative axis."""
+def lines(data: Columns, *, x: str, y: str, series: str | None = None, title: str = "") -> Markup:
+    """A line, or one line per series, over a quantitative axis."""
     alt = _altair()
-    chart = (
-        alt.Chart(_table(data))
-        .mark_line(strokeWidth=1.8, point=alt.OverlayMarkDef(size=14))
-        .encode(
-            x=alt.X(f"{x}:Q", title=x),
-            y=alt.Y(f"{y}:Q", title=y, scale=alt.Scale(zero=False)),
-            color=alt.Color(f"{series}:N", title=None, sort=None, scale=alt.Scale(range=COLOURS)),
-        )
+    names = list(dict.fromkeys(data[series])) if series else []
+    point = alt.OverlayMarkDef(size=16) if len(data[x]) <= _SOME_POINTS * max(1, len(names)) else {}
+    encodings = {
+        "x": alt.X(f"{x}:Q", title=x, axis=alt.Axis(tickCount=5, format="~s")),
+        "y": alt.Y(f"{y}:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+    }
+    if series:
+        encodings["color"] = _legend(series, names, COLOURS)
+    chart = alt.Chart(_table(data)).mark_line(
+        strokeWidth=1.8, point=point or False, color=COLOURS[0]
     )
-    return _svg(chart, title, width, 200)
+    return _svg(chart.encode(**encodings), title, 170)
 
 
-def grouped_bars(
-    data: Columns, *, x: str, y: str, series: str, title: str = "", width: int = 420
-) -> str:
+def grouped_bars(data: Columns, *, x: str, y: str, series: str, title: str = "") -> Markup:
     """Bars side by side: one group per ``y``, one bar per series, such as model and baselines."""
     alt = _altair()
     groups = len(dict.fromkeys(data[y]))
@@ -75,49 +101,92 @@ def grouped_bars(
         alt.Chart(_table(data))
         .mark_bar()
         .encode(
-            x=alt.X(f"{x}:Q", title=x),
-            y=alt.Y(f"{y}:N", sort=None, title=None, axis=alt.Axis(labelLimit=240)),
-            yOffset=alt.YOffset(f"{series}:N", sort=members),
-            color=alt.Color(
-                f"{series}:N", title=None, sort=members, scale=alt.Scale(range=COLOURS)
+            x=alt.X(f"{x}:Q", title=None, axis=_percent_axis()),
+            y=alt.Y(
+                f"{y}:N",
+                sort=None,
+                title=None,
+                axis=alt.Axis(labelLimit=_LABELS),
+                scale=alt.Scale(paddingInner=0.28),
             ),
+            yOffset=alt.YOffset(f"{series}:N", sort=members),
+            color=_legend(series, members, [COLOURS[0], "#cbd2d9", "#9aa5b1", "#616e7c"]),
         )
     )
-    return _svg(chart, title, width, max(80, groups * (11 * len(members) + 10)))
+    return _svg(chart, title, groups * (8 * len(members) + 8))
 
 
 def intervals(
-    data: Columns, *, x: str, low: str, high: str, y: str, title: str = "", width: int = 420
-) -> str:
-    """Points with their interval: ``x`` between ``low`` and ``high`` for each ``y``."""
+    data: Columns,
+    *,
+    x: str,
+    low: str,
+    high: str,
+    y: str,
+    verdict: str | None = None,
+    title: str = "",
+) -> Markup:
+    """Points with their interval: ``x`` between ``low`` and ``high`` for each ``y``.
+
+    With a verdict per row (``ahead``, ``even``, ``behind``) the points carry its colour, and a line
+    marks zero: then ``x`` is a difference.
+    """
     alt = _altair()
-    base = alt.Chart(_table(data)).encode(
-        y=alt.Y(f"{y}:N", sort=None, title=None, axis=alt.Axis(labelLimit=240))
-    )
-    span = base.mark_rule(strokeWidth=2, color=PALE).encode(
-        x=alt.X(f"{low}:Q", title=x, scale=alt.Scale(zero=False)), x2=f"{high}:Q"
-    )
-    point = base.mark_circle(size=70, opacity=1, color=COLOURS[0]).encode(x=f"{x}:Q")
-    return _svg(span + point, title, width, max(60, 34 * len(data[y])))
+    rows = alt.Y(f"{y}:N", sort=None, title=None, axis=alt.Axis(labelLimit=_LABELS))
+    scale = alt.Scale(zero=verdict is not None, nice=True)
+    axis = alt.Axis(tickCount=5)
+    span = alt.Chart().mark_rule(strokeWidth=2.5, opacity=0.45)
+    point = alt.Chart().mark_circle(size=70, opacity=1)
+    layers = [
+        span.encode(
+            x=alt.X(f"{low}:Q", title=None, scale=scale, axis=axis), x2=f"{high}:Q", y=rows
+        ),
+        point.encode(x=f"{x}:Q", y=rows),
+    ]
+    if verdict is None:
+        layers = [layer.encode(color=alt.value(COLOURS[0])) for layer in layers]
+    else:
+        colour = _legend(verdict, list(VERDICTS), list(VERDICTS.values()))
+        zero = alt.Chart().mark_rule(color=INK, strokeDash=[3, 3]).encode(x=alt.datum(0))
+        layers = [zero, *(layer.encode(color=colour) for layer in layers)]
+    chart = alt.layer(*layers, data=_table(data))
+    return _svg(chart, title, max(40, 22 * len(data[y])))
 
 
 def scatter(
-    data: Columns, *, x: str, y: str, colour: str | None = None, title: str = "", width: int = 420
-) -> str:
-    """Points in a plane, coloured by a category or by a number where one is given."""
+    data: Columns, *, x: str, y: str, colour: str | None = None, legend: str = ""
+) -> Markup:
+    """Points in a plane, coloured by names or by numbers where a colour is given."""
     alt = _altair()
+    bare = alt.Axis(labels=False, ticks=False, grid=False)
     encodings: dict[str, Any] = {
-        "x": alt.X(f"{x}:Q", axis=alt.Axis(labels=False, ticks=False), title=x),
-        "y": alt.Y(f"{y}:Q", axis=alt.Axis(labels=False, ticks=False), title=y),
+        "x": alt.X(f"{x}:Q", axis=bare, title="first component"),
+        "y": alt.Y(f"{y}:Q", axis=bare, title="second component"),
     }
     if colour is not None:
-        numeric = all(isinstance(v, int | float) for v in data[colour])
-        many = len(set(data[colour])) > len(COLOURS)
-        scale = alt.Scale(scheme="viridis") if numeric and many else alt.Scale(range=COLOURS)
-        kind = "Q" if numeric and many else "N"
-        encodings["color"] = alt.Color(f"{colour}:{kind}", title=colour, scale=scale)
-    chart = alt.Chart(_table(data)).mark_circle(size=16, opacity=0.6).encode(**encodings)
-    return _svg(chart, title, width, 300)
+        if all(isinstance(value, int | float) for value in data[colour]):
+            scale = alt.Scale(scheme="viridis")
+            beside = alt.Legend(gradientLength=120)
+            encodings["color"] = alt.Color(f"{colour}:Q", title=legend, scale=scale, legend=beside)
+        else:
+            names = sorted(dict.fromkeys(map(str, data[colour])))
+            encodings["color"] = _legend(colour, names, COLOURS, title=legend)
+    chart = (
+        alt.Chart(_table(data)).mark_circle(size=18, opacity=0.6, aria=False).encode(**encodings)
+    )
+    return _svg(chart, "", 360, width=560)
+
+
+def _percent_axis() -> Any:
+    return _altair().Axis(format="~%", tickCount=4)
+
+
+def _legend(field: str, names: list[str], colours: list[str], title: str | None = None) -> Any:
+    alt = _altair()
+    scale = alt.Scale(domain=names, range=colours[: len(names)])
+    beside = 3 if len(names) <= 3 else 2
+    legend = alt.Legend(orient="top", direction="horizontal", columns=beside, symbolOpacity=1)
+    return alt.Color(f"{field}:N", title=title, sort=names, scale=scale, legend=legend)
 
 
 def _altair() -> Any:
@@ -130,26 +199,57 @@ def _altair() -> Any:
 
 def _table(data: Columns) -> Any:
     names = list(data)
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*data.values(), strict=True)]
+    rows = [
+        {name: _plain(value) for name, value in zip(names, row, strict=True)}
+        for row in zip(*data.values(), strict=True)
+    ]
     return _altair().Data(values=rows)
 
 
-def _svg(chart: Any, title: str, width: int, height: int) -> str:
+def _plain(value: Any) -> Any:
+    # JSON knows neither NaN nor infinity; the chart leaves nulls out.
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _svg(chart: Any, title: str, height: int, *, width: int = _WIDTH) -> Markup:
     try:
         import vl_convert
     except ImportError:
         raise MissingExtraError("vl-convert-python", extra="report", purpose="the report") from None
+    # Fitted as a whole, all charts of a page keep one scale, however long their labels are.
+    fit = {"type": "fit-x", "contains": "padding"}
+    sizes: dict[str, Any] = {"width": width, "height": height, "autosize": fit}
     chart = (
-        chart.properties(width=width, height=height, title=title)
-        .configure(font=_FONT, background="transparent")
-        .configure_title(anchor="start", fontSize=13, fontWeight=600, color=INK)
+        chart.properties(**sizes, **({"title": title} if title else {}))
+        .configure(font=_FONT, background="transparent", padding=4)
+        .configure_title(anchor="start", frame="bounds", fontSize=13, fontWeight=600, color=INK)
         .configure_axis(
-            gridColor=GRID, domainColor=GRID, tickColor=GRID, labelColor=INK, titleColor=PALE
+            gridColor=GRID,
+            domainColor=PALE,
+            tickColor=PALE,
+            labelColor=INK,
+            titleColor=QUIET,
+            titleFontWeight="normal",
+            labelFontSize=11,
         )
+        .configure_legend(labelColor=INK, titleColor=QUIET, titleFontWeight="normal", padding=0)
         .configure_view(strokeWidth=0)
     )
-    text: str = vl_convert.vegalite_to_svg(chart.to_json())
+    specification = json.dumps(chart.to_dict())
+    source: str = vl_convert.vegalite_to_svg(specification)
+    return trusted(_inline(source))
+
+
+def _inline(source: str) -> str:
+    """An SVG for the middle of a page: it scales, and its ids are its own."""
     # Fixed sizes would overflow narrow screens: the viewBox keeps the proportions.
-    return re.sub(
-        r'(<svg[^>]*?) width="([\d.]+)" height="[\d.]+"', r'\1 style="max-width:\2px"', text
+    source = re.sub(
+        r'(<svg[^>]*?) width="([\d.]+)" height="[\d.]+"',
+        r'\1 style="max-width:\2px" role="img"',
+        source.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "", 1),
+        count=1,
     )
+    # Equal ids of two charts of one page would all point at the first of them.
+    prefix = "c" + hashlib.sha256(source.encode()).hexdigest()[:8]
+    source = re.sub(r'(<[a-zA-Z]+) id="([^"]+)"', rf'\1 id="{prefix}-\2"', source)
+    return re.sub(r'="url\(#([^)"]+)\)"', rf'="url(#{prefix}-\1)"', source)

@@ -1,0 +1,15 @@
+"""One page that tells a whole run: data, tokens, training, evaluation, embeddings, identity.
+
+::
+
+    run folder ─▶ collect (plain data) ─▶ sections (HTML) + charts (SVG) ─▶ page ─▶ report.html
+
+Start at :func:`~domainformer.reports.page.write_report`, then
+:mod:`~domainformer.reports.collect` (what a run folder holds) and
+:mod:`~domainformer.reports.markup` (HTML that cannot forget to escape); each file of ``sections``
+is one part of the page. Charts need the extra ``report``. May import evaluation and all below.
+"""
+
+from domainformer.reports.page import REPORT_FILE, write_report
+
+__all__ = ["write_report", "REPORT_FILE"]
