@@ -39,6 +39,8 @@ SplitKind = Literal["auto", "time", "entity"]
 
 # A simulated table is small and meant for a first look; a real one deserves more.
 DEMO_ENTITIES, DEMO_TOKENS, REAL_TOKENS = 1500, 1_500_000, 10_000_000
+# Every id costs a row of the output layer: few byte-pairs suit a small model and short texts.
+TOKENIZER = {"bpe_vocab_size": 1024}
 # The copy head lets a small model repeat what a history has shown without learning to first.
 MODEL: dict[str, Any] = {"preset": "tiny", "overrides": {"copy_width": 32}}
 EVIDENCE_FILE = "schema_evidence.json"
@@ -137,6 +139,7 @@ def quickstart(
                 | ({"label": own_label} if own_label else {}),
                 "schema": str(schema_path),
                 "split": split_config.model_dump(),
+                "tokenizer": TOKENIZER,
                 "model": MODEL,
                 "training": _budget(data, overrides) | {"seed": seed},
                 "output": {"root": str(run_dir.parent), "name": run_dir.name},
@@ -205,6 +208,7 @@ def write_start(
         data={"path": str(data), "entity": table.entity, "time": table.time, "label": label},
         schema=str(schema_path),
         split=split.model_dump(),
+        tokenizer=TOKENIZER,
         model=MODEL,
         training=_budget(data, ()),
     )
