@@ -72,9 +72,8 @@ def map_section(run: Collected) -> Markup:
     data: dict[str, list[Any]] = {"x": found.x, "y": found.y}
     if found.colour_name:
         data["colour"] = [v if isinstance(v, float) else shorten(v, 24) for v in found.colour]
-    shown = f"{len(found.x):,}" + (
-        f" of {found.entities:,}" if len(found.x) < found.entities else ""
-    )
+    shown = f"{len(found.x):,} of {found.entities:,} entities"
+    edge = f" {count(found.outside)} outliers are drawn at the border." if found.outside else ""
     caption = (
         f"{shown}; {found.width} numbers each, projected on the two directions in which "
         f"they differ most ({share(found.explained[0])} and {share(found.explained[1])} of the "
