@@ -54,6 +54,7 @@ def test_what_was_saved_is_loaded(saved):
     ids = torch.tensor([[1, 5, 9, 6, 10]])
     assert torch.equal(bundle.model(ids).logits, model(ids).logits)
     assert not bundle.model.training
+    assert bundle.language_model is bundle.model
     assert bundle.tokenizer.fingerprint == tokenizer.fingerprint
     assert bundle.schema == SCHEMA
     assert bundle.record == {"context": 32, "steps": 7}
@@ -76,6 +77,8 @@ def test_a_classifier_keeps_its_class_and_head(tmp_path):
     assert type(loaded) is DomainTransformerForSequenceClassification
     ids = torch.tensor([[1, 5, 9]])
     assert torch.equal(loaded(ids).logits, model(ids).logits)
+    with pytest.raises(ArtifactError, match="does not predict tokens"):
+        load_bundle(tmp_path / "model").language_model  # noqa: B018
 
 
 def test_hugging_face_reads_the_same_folder(saved):

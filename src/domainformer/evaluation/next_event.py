@@ -170,6 +170,7 @@ def next_event(
         progress: Called with (events done, events in all).
 
     Raises:
+        ArtifactError: The model is a classifier.
         FingerprintError: The events were made by another tokenizer.
         DataError: There are no roles, no events to score, or no training events.
     """
@@ -188,7 +189,7 @@ def next_event(
         )
     chosen = choose_events(candidates, max_events, seed)
     scores = score_events(
-        bundle.model,
+        bundle.language_model,
         events,
         grammar,
         chosen,

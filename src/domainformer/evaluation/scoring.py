@@ -217,28 +217,37 @@ def _score_within(
         logits = head(hidden[rows[part], positions[part] - 1]).float()
         total = logits.logsumexp(dim=-1)
         wanted = torch.from_numpy(targets[part]).to(logits.device)
-        log_p = (logits.gather(1, wanted[:, None])[:, 0] - total).double().cpu().numpy()
+        log_p = (logits.gather(1, wanted[:, None])[:, 0] - total).cpu().double().numpy()
         np.add.at(scores.event_log_p, places[part], log_p)
         for slot in np.unique(slots[part]):
             chosen = np.flatnonzero(slots[part] == slot)
             where = places[part][chosen]
             if slot >= 0:
-                low, high = grammar.slots[slot].start, grammar.slots[slot].stop
-            else:
-                low, high = grammar.text_start, grammar.vocab_size
-            inside = logits[chosen, low:high]
-            mass = inside.logsumexp(dim=-1)
-            of_target = inside.gather(1, (wanted[chosen] - low)[:, None])[:, 0] - mass
-            of_target_ = of_target.double().cpu().numpy()
-            if slot < 0:
-                np.add.at(scores.text_log_p, (where, owner[part][chosen]), of_target_)
-                np.add.at(scores.text_tokens, (where, owner[part][chosen]), 1)
+                _score_heads(grammar, slot, where, wanted[chosen], logits[chosen], scores)
                 continue
-            best = inside.argmax(dim=-1).cpu().numpy() + low
-            scores.within.log_p[where, slot] = of_target_
-            scores.within.correct[where, slot] = best == targets[part][chosen]
-            share = (mass - total[chosen]).exp().double().cpu().numpy()
-            scores.within.outside[where, slot] = np.clip(1.0 - share, 0.0, 1.0)
+            bpe = logits[chosen, grammar.text_start :]
+            of_text = bpe.log_softmax(dim=-1).gather(1, wanted[chosen, None] - grammar.text_start)
+            cells = (where, owner[part][chosen])
+            np.add.at(scores.text_log_p, cells, of_text[:, 0].cpu().double().numpy())
+            np.add.at(scores.text_tokens, cells, 1)
+
+
+def _score_heads(
+    grammar: SlotGrammar,
+    slot: int,
+    where: npt.NDArray[np.int64],
+    wanted_N: torch.Tensor,
+    logits_NV: torch.Tensor,
+    scores: EventScores,
+) -> None:
+    """Scores of one slot at some positions, within the slot's own ids."""
+    start, stop = grammar.slots[slot].start, grammar.slots[slot].stop
+    inside = logits_NV[:, start:stop]
+    log_p = inside.log_softmax(dim=-1).gather(1, wanted_N[:, None] - start)[:, 0]
+    mass = (inside.logsumexp(dim=-1) - logits_NV.logsumexp(dim=-1)).exp()
+    scores.within.log_p[where, slot] = log_p.cpu().double().numpy()
+    scores.within.correct[where, slot] = (inside.argmax(dim=-1) == wanted_N - start).cpu().numpy()
+    scores.within.outside[where, slot] = 1.0 - mass.clamp(max=1.0).cpu().double().numpy()
 
 
 def stratified_draws(
@@ -330,9 +339,9 @@ class _Branches:
         """Inside a text: a BPE token, or the head of the next slot, which ends the text."""
         head, grammar = self.grammar.slots[slot], self.grammar
         hidden = self.hidden.reshape(self.rows * self.queries, -1)[here]
-        logits = self.model.get_output_embeddings()(hidden).double()
+        logits = self.model.get_output_embeddings()(hidden).float()
         ids = np.r_[head.start : head.stop, grammar.text_start : grammar.vocab_size]
-        allowed = logits[:, ids].softmax(dim=-1).cpu().numpy()
+        allowed = logits[:, ids].softmax(dim=-1).cpu().double().numpy()
         return ids[_inverse_cdf(allowed, self.draws[here, step])]
 
     def _probabilities(
@@ -342,7 +351,7 @@ class _Branches:
         head = self.model.get_output_embeddings()
         bias = None if head.bias is None else head.bias[start:stop]
         logits = F.linear(hidden, head.weight[start:stop], bias)
-        return logits.double().softmax(dim=-1).cpu().numpy()
+        return logits.float().softmax(dim=-1).cpu().double().numpy()
 
     def _feed(self, ids: npt.NDArray[np.int64], step: int) -> None:
         """Append one token to every branch; each sees its window's past and its own tokens."""

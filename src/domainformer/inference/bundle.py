@@ -64,6 +64,22 @@ class Bundle:
         return int(self.record.get("context") or self.model.config.max_position_embeddings)
 
     @property
+    def language_model(self) -> PreTrainedModel:
+        """The model, provided that it predicts tokens.
+
+        Raises:
+            ArtifactError: It is a classifier.
+        """
+        if self.model.get_output_embeddings() is None:
+            raise ArtifactError(
+                "this model does not predict tokens",
+                where=str(self.folder) if self.folder else None,
+                why=f"it is a {type(self.model).__name__}",
+                next_step="use the pretrained model that it was made from",
+            )
+        return self.model
+
+    @property
     def device(self) -> torch.device:
         """Where the model's weights are."""
         return self.model.device

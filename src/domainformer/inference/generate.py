@@ -127,6 +127,7 @@ def generate(
 
     Raises:
         InputError: A sampling setting is out of range, or an entity is not in the source.
+        ArtifactError: The model is a classifier.
         FingerprintError: The source was made by another tokenizer.
     """
     sampling = Sampling(temperature, top_k, top_p)
@@ -233,6 +234,7 @@ class _Continuation:
         sampling: Sampling,
     ) -> None:
         self.bundle, self.room, self.rows, self.sampling = bundle, room, rows, sampling
+        self.model = bundle.language_model
         self.draws = np.stack(draws)
         without = np.concatenate([room.grammar.unknown, room.grammar.first])
         self.state = GrammarState(room.grammar, len(rows), without)
@@ -255,7 +257,8 @@ class _Continuation:
         state = self.state
         last = state.between_events() & (state.events == self.room.n_events)
         self.done |= last & (state.text_left == 0)
-        logits = self.bundle.model.get_output_embeddings()(self.hidden).double().cpu().numpy()
+        scores = self.model.get_output_embeddings()(self.hidden)
+        logits = scores.float().cpu().double().numpy()
         logits[~state.allowed()] = -np.inf
         written = np.array([len(row.ids) - row.given for row in self.rows])
         draws = self.draws[np.arange(len(self.rows)), np.minimum(written, self.draws.shape[1] - 1)]
@@ -294,7 +297,7 @@ class _Continuation:
         self._forward(torch.from_numpy(ids).to(device)[:, None])
 
     def _forward(self, ids_BL: torch.Tensor) -> None:
-        output = self.bundle.model.base_model(
+        output = self.model.base_model(
             input_ids=ids_BL,
             attention_mask=self.mask,
             past_key_values=self.cache,
