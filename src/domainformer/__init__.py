@@ -1,1 +1,223 @@
-"""domainformer: turn tables of events into small Transformers worth having."""
+"""domainformer: turn tables of events into small Transformers worth having.
+
+::
+
+    events ─▶ schema ─▶ tokenizer ─▶ token store ─▶ Transformer ─▶ evaluation, embeddings, report
+
+Start with :func:`domainformer.quickstart.quickstart` (all of it in one call), or step by step with
+:class:`EventTable`, :class:`DomainSchema`, :class:`DomainTokenizer`, :func:`pretrain` and
+:func:`evaluate`. The public names stand here; each is imported when it is first asked for
+(PEP 562), so that ``import domainformer`` costs nothing and a worker that only tokenizes never
+loads torch.
+
+Example:
+    >>> import domainformer
+    >>> domainformer.FINANCE_SCHEMA.special_token_count
+    97
+    >>> domainformer.EventTabel
+    Traceback (most recent call last):
+    ...
+    AttributeError: module 'domainformer' has no attribute 'EventTabel': did you mean 'EventTable'?
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from domainformer.errors import nearest
+from domainformer.version import __version__
+
+if TYPE_CHECKING:
+    # Functions that share their name with a file come from the file: mypy knows them only there.
+    from domainformer.data import (
+        DomainSequenceDataset,
+        EventTable,
+        Split,
+        TokenizedEvents,
+        TokenStore,
+        pack,
+        plan_windows,
+        read_meds,
+        simulate,
+        split_by_entity,
+        split_by_time,
+        write_simulated,
+    )
+    from domainformer.errors import DomainformerError
+    from domainformer.evaluation import Evaluation, aggregate_features
+    from domainformer.evaluation.evaluate import evaluate
+    from domainformer.evaluation.next_event import next_event
+    from domainformer.evaluation.probe import probe
+    from domainformer.inference import Bundle, load_bundle, save_bundle
+    from domainformer.inference.embed import embed, embed_to_parquet
+    from domainformer.inference.generate import generate
+    from domainformer.models import (
+        Collator,
+        DomainTransformerConfig,
+        DomainTransformerForCausalLM,
+        DomainTransformerForSequenceClassification,
+        DomainTransformerModel,
+        pool_hidden,
+    )
+    from domainformer.reports import write_report
+    from domainformer.schema import (
+        ECOMMERCE_SCHEMA,
+        FINANCE_SCHEMA,
+        HEALTH_SCHEMA,
+        DomainSchema,
+        FieldSpec,
+        FieldType,
+        InferredSchema,
+        infer_schema,
+    )
+    from domainformer.tokenizers import (
+        CalendarTokenizer,
+        CategoricalTokenizer,
+        DiscreteTokenizer,
+        DomainTokenizer,
+        DomainTokenizerBuilder,
+        ElapsedTimeTokenizer,
+        EntityIdTokenizer,
+        MagnitudeBucketTokenizer,
+        SignTokenizer,
+        TextTokenizer,
+        add_domain_tokens,
+    )
+    from domainformer.training import RunConfig, RunResult, pretrain
+    from domainformer.training.finetune import finetune
+
+__all__ = [
+    "FieldType",
+    "FieldSpec",
+    "DomainSchema",
+    "infer_schema",
+    "InferredSchema",
+    "FINANCE_SCHEMA",
+    "ECOMMERCE_SCHEMA",
+    "HEALTH_SCHEMA",
+    "EventTable",
+    "read_meds",
+    "simulate",
+    "write_simulated",
+    "Split",
+    "split_by_time",
+    "split_by_entity",
+    "TokenizedEvents",
+    "TokenStore",
+    "plan_windows",
+    "pack",
+    "DomainSequenceDataset",
+    "SignTokenizer",
+    "MagnitudeBucketTokenizer",
+    "DiscreteTokenizer",
+    "CategoricalTokenizer",
+    "EntityIdTokenizer",
+    "CalendarTokenizer",
+    "ElapsedTimeTokenizer",
+    "TextTokenizer",
+    "DomainTokenizer",
+    "DomainTokenizerBuilder",
+    "add_domain_tokens",
+    "DomainTransformerConfig",
+    "DomainTransformerModel",
+    "DomainTransformerForCausalLM",
+    "DomainTransformerForSequenceClassification",
+    "Collator",
+    "pool_hidden",
+    "RunConfig",
+    "RunResult",
+    "pretrain",
+    "finetune",
+    "Bundle",
+    "load_bundle",
+    "save_bundle",
+    "embed",
+    "embed_to_parquet",
+    "generate",
+    "evaluate",
+    "Evaluation",
+    "next_event",
+    "probe",
+    "aggregate_features",
+    "write_report",
+    "DomainformerError",
+    "__version__",
+]
+
+# Which package each name comes from; tests hold it equal to the imports above.
+_PACKAGES = {
+    "data": (
+        "DomainSequenceDataset",
+        "EventTable",
+        "Split",
+        "TokenizedEvents",
+        "TokenStore",
+        "pack",
+        "plan_windows",
+        "read_meds",
+        "simulate",
+        "split_by_entity",
+        "split_by_time",
+        "write_simulated",
+    ),
+    "errors": ("DomainformerError",),
+    "evaluation": ("Evaluation", "aggregate_features", "evaluate", "next_event", "probe"),
+    "inference": (
+        "Bundle",
+        "embed",
+        "embed_to_parquet",
+        "generate",
+        "load_bundle",
+        "save_bundle",
+    ),
+    "models": (
+        "Collator",
+        "DomainTransformerConfig",
+        "DomainTransformerForCausalLM",
+        "DomainTransformerForSequenceClassification",
+        "DomainTransformerModel",
+        "pool_hidden",
+    ),
+    "reports": ("write_report",),
+    "schema": (
+        "ECOMMERCE_SCHEMA",
+        "FINANCE_SCHEMA",
+        "HEALTH_SCHEMA",
+        "DomainSchema",
+        "FieldSpec",
+        "FieldType",
+        "InferredSchema",
+        "infer_schema",
+    ),
+    "tokenizers": (
+        "CalendarTokenizer",
+        "CategoricalTokenizer",
+        "DiscreteTokenizer",
+        "DomainTokenizer",
+        "DomainTokenizerBuilder",
+        "ElapsedTimeTokenizer",
+        "EntityIdTokenizer",
+        "MagnitudeBucketTokenizer",
+        "SignTokenizer",
+        "TextTokenizer",
+        "add_domain_tokens",
+    ),
+    "training": ("RunConfig", "RunResult", "finetune", "pretrain"),
+}
+_HOMES = {name: package for package, names in _PACKAGES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOMES:
+        hint = "" if name.startswith("_") else f": {nearest(name, _HOMES)}"
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, whether or not they have been imported yet."""
+    return sorted({*globals(), *__all__})
