@@ -249,7 +249,14 @@ def _inline(source: str) -> str:
         source.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "", 1),
         count=1,
     )
-    # Equal ids of two charts of one page would all point at the first of them.
+    # The renderer counts its ids up over the life of the process, and equal ids of two charts of
+    # one page would all point at the first: number them anew and prefix them by the content.
+    for number, name in enumerate(dict.fromkeys(re.findall(r'<[a-zA-Z]+ id="([^"]+)"', source))):
+        source = _renamed(source, name, f"i{number}")
     prefix = "c" + hashlib.sha256(source.encode()).hexdigest()[:8]
-    source = re.sub(r'(<[a-zA-Z]+) id="([^"]+)"', rf'\1 id="{prefix}-\2"', source)
-    return re.sub(r'="url\(#([^)"]+)\)"', rf'="url(#{prefix}-\1)"', source)
+    return re.sub(r'(<[a-zA-Z]+ id="|="url\(#)(i\d+)(?=["\)])', rf"\1{prefix}-\2", source)
+
+
+def _renamed(source: str, name: str, new: str) -> str:
+    source = source.replace(f' id="{name}"', f' id="{new}"')
+    return source.replace(f'="url(#{name})"', f'="url(#{new})"')

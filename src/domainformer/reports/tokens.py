@@ -186,7 +186,7 @@ def log_histogram(values: Counts, bins: int = 14) -> dict[str, list[Any]]:
 
     Example:
         >>> log_histogram(np.array([1, 1, 2, 9]), bins=3)["label"]
-        ['1', '2–4', '5–9']
+        ['1–2', '3–4', '5–9']
     """
     values = values[values > 0]
     if not len(values):
