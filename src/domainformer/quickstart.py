@@ -12,6 +12,7 @@ one chooses sensible settings and calls them in order.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time as clock
 from collections.abc import Callable, Sequence
@@ -120,7 +121,7 @@ def quickstart(
     steps = _Steps(say)
     with steps("read the events" if data else f"simulate {domain} events"):
         source, label = _source(data, run_dir, domain, label, seed)
-        table = _read(source, entity, time)
+        table = read_events(source, entity=entity, time=time)
         for note in (*table.notes, f"{table.n_events:,} events of {table.n_entities:,} entities"):
             say(f"   {note}")
     with steps("split, and infer a schema from the training events"):
@@ -201,7 +202,7 @@ def write_start(
     for path in (config_path, schema_path):
         if path.exists():
             raise ConfigError(f"{path} exists already", next_step="choose another folder")
-    table = _read(data, entity, time)
+    table = read_events(data, entity=entity, time=time)
     inferred = infer_schema(table, label=label)
     split = _split_config(table, "auto", None, None, 0)
     config = RunConfig(
@@ -215,6 +216,56 @@ def write_start(
     inferred.schema.to_yaml(schema_path)
     config.to_yaml(config_path)
     return config_path, schema_path
+
+
+def read_events(
+    source: str | Path,
+    *,
+    entity: str | None = None,
+    time: str | None = None,
+    model: str | Path | None = None,
+) -> EventTable:
+    """Read a table of events whose entity and time columns need not be named.
+
+    Args:
+        source: Table of events.
+        entity: Column that says whose event a row is. None: as the model's own table called it,
+            where this table has it; else guessed where its name makes it plain.
+        time: Column of the event's time; None: likewise.
+        model: Folder of the model that the events are for.
+
+    Raises:
+        DataError: The table cannot be used.
+        SchemaError: A column that was not named cannot be guessed.
+    """
+    from domainformer.schema.roles import guess_entity, guess_time
+
+    if is_meds(source) and entity is None:
+        return EventTable.read(source)
+    if entity is None or time is None:
+        table = scan(source)
+        columns, own = table.schema(), _columns_of(model)
+        if own.get("entity") in columns and entity in (None, own["entity"]):
+            entity = own["entity"]
+            if own["time"] is None or own["time"] in columns:
+                return EventTable.read(source, entity=entity, time=time or own["time"])
+        frame, _ = table.collect()
+        entity = entity or guess_entity(frame)
+        time = time or guess_time(frame, entity)
+    return EventTable.read(source, entity=entity, time=time)
+
+
+def _columns_of(model: str | Path | None) -> dict[str, Any]:
+    """The ``data`` section of a model's making; empty where there is none to be read."""
+    if model is None:
+        return {}
+    from domainformer.inference.bundle import BUNDLE_FILE
+
+    try:
+        facts = json.loads((Path(model) / BUNDLE_FILE).read_text(encoding="utf-8"))
+        return dict({"entity": None, "time": None} | facts["record"]["data"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # loading the model tells what is wrong with it
 
 
 class _Steps:
@@ -264,19 +315,6 @@ def _source(
     path = _beside(run_dir, "events.parquet")
     write_simulated(domain, path, entities=DEMO_ENTITIES, events_per_entity=60, seed=seed)
     return path, label or "label"
-
-
-def _read(source: str | Path, entity: str | None, time: str | None) -> EventTable:
-    """Read the table; columns that were not named are guessed where their names make it plain."""
-    from domainformer.schema.roles import guess_entity, guess_time
-
-    if is_meds(source) and entity is None:
-        return EventTable.read(source)
-    if entity is None or time is None:
-        frame, _ = scan(source).collect()
-        entity = entity or guess_entity(frame)
-        time = time or guess_time(frame, entity)
-    return EventTable.read(source, entity=entity, time=time)
 
 
 def _split_config(

@@ -58,12 +58,13 @@ def finetune(
 ) -> None:
     """Fine-tune a pretrained model to classify entities."""
     from domainformer.cli.start import model_folder
-    from domainformer.data import EventTable
+    from domainformer.quickstart import read_events
     from domainformer.training import finetune as run
 
+    folder = model_folder(model)
     result = run(
-        model_folder(model),
-        EventTable.read(table, entity=entity, time=time),
+        folder,
+        read_events(table, entity=entity, time=time, model=folder),
         label=label,
         label_table=label_table,
         mode=mode,
@@ -79,9 +80,9 @@ def evaluate(
     label_table: Annotated[
         Path | None, typer.Option(help="Table with the label, one row per entity.")
     ] = None,
-    events: Annotated[int, typer.Option(help="Test events to score.")] = 3000,
-    samples: Annotated[int, typer.Option(help="Monte-Carlo completions of each.")] = 8,
-    seed: int = 0,
+    events: Annotated[int, typer.Option(help="Test events to score.", min=1)] = 3000,
+    samples: Annotated[int, typer.Option(help="Monte-Carlo completions of each.", min=1)] = 8,
+    seed: Annotated[int, typer.Option(help="Of the events drawn, completions and folds.")] = 0,
     as_json: bool = JSON,
 ) -> None:
     """Score next events per field against the honest baselines, on held-out events."""
@@ -108,12 +109,12 @@ def embed(
 ) -> None:
     """Write one embedding per entity of TABLE."""
     from domainformer.cli.start import fresh_file, model_folder
-    from domainformer.data import EventTable
     from domainformer.inference import embed_to_parquet, load_bundle
+    from domainformer.quickstart import read_events
 
-    target = fresh_file(output, overwrite)
-    events = EventTable.read(table, entity=entity, time=time)
-    embed_to_parquet(load_bundle(model_folder(model)), events, target, how=how)
+    target, folder = fresh_file(output, overwrite), model_folder(model)
+    events = read_events(table, entity=entity, time=time, model=folder)
+    embed_to_parquet(load_bundle(folder), events, target, how=how)
     say(f"{events.n_entities:,} entities")
     results.print(str(target), markup=False)
 
@@ -124,28 +125,30 @@ def generate(
     output: Annotated[Path | None, typer.Option(help="Parquet file; none: print.")] = None,
     entity: Entity = None,
     time: Time = None,
-    events: Annotated[int, typer.Option(help="Future events per entity.")] = 5,
-    entities: Annotated[int | None, typer.Option(help="Only the first so many.")] = None,
-    samples: Annotated[int, typer.Option(help="Independent futures per entity.")] = 1,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    seed: int = 0,
+    events: Annotated[int, typer.Option(help="Future events per entity.", min=1)] = 5,
+    entities: Annotated[int | None, typer.Option(help="Only the first so many.", min=1)] = None,
+    samples: Annotated[int, typer.Option(help="Futures of each.", min=1)] = 1,
+    temperature: Annotated[float, typer.Option(help="0 takes the most probable.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Draw among the k most probable.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw among the likeliest share p.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     overwrite: bool = OVERWRITE,
 ) -> None:
     """Continue each entity's history: future events, decoded back to rows."""
     import numpy as np
 
     from domainformer.cli.start import fresh_file, model_folder
-    from domainformer.data import EventTable
     from domainformer.inference import generate as run
     from domainformer.inference import load_bundle
+    from domainformer.quickstart import read_events
 
-    history = EventTable.read(table, entity=entity, time=time)
+    target = None if output is None else fresh_file(output, overwrite)
+    folder = model_folder(model)
+    history = read_events(table, entity=entity, time=time, model=folder)
     if entities is not None:
         history = history.take_entities(np.arange(min(entities, history.n_entities)))
     frame = run(
-        load_bundle(model_folder(model)),
+        load_bundle(folder),
         history,
         n_events=events,
         n_samples=samples,
@@ -154,9 +157,8 @@ def generate(
         top_p=top_p,
         seed=seed,
     )
-    if output is None:
+    if target is None:
         results.print(frame.write_csv(), markup=False, end="")
         return
-    target = fresh_file(output, overwrite)
     frame.write_parquet(target)
     results.print(str(target), markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import typer
 from rich.console import Console
 
-results = Console(highlight=False, soft_wrap=True)
+# A pipe or a file has no width of its own; tables need room.
+WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 132
+
+results = Console(highlight=False, soft_wrap=True, width=WIDTH)
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -40,7 +40,7 @@ def quickstart(
     validation_from: Annotated[str | None, typer.Option(help="First validation time.")] = None,
     test_from: Annotated[str | None, typer.Option(help="First test time.")] = None,
     output: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/quickstart"),
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Of simulation, split, training and probe.")] = 0,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Dotted overrides: model.preset=24m …")
     ] = None,

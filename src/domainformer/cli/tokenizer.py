@@ -34,11 +34,11 @@ def tokenizer_fit(
     overwrite: bool = OVERWRITE,
 ) -> None:
     """Fit a tokenizer on every event of TABLE (use `pretrain` to fit on training events only)."""
-    from domainformer.data import EventTable
+    from domainformer.quickstart import read_events
     from domainformer.schema import DomainSchema
     from domainformer.tokenizers import DomainTokenizer
 
-    events = EventTable.read(table, entity=entity, time=time)
+    events = read_events(table, entity=entity, time=time)
     chosen = DomainSchema.from_yaml(schema) if schema else DomainSchema.infer(events)
     tokenizer = DomainTokenizer(chosen, bpe_vocab_size=bpe_vocab_size).fit(events)
     tokenizer.save_pretrained(output, overwrite=overwrite)
@@ -54,9 +54,11 @@ def tokenizer_show(
     as_json: bool = JSON,
 ) -> None:
     """Show the fields of a tokenizer and what their tokens stand for."""
+    from domainformer.cli.start import model_folder
     from domainformer.tokenizers import DomainTokenizer, describe_vocabulary, render_vocabulary
 
-    described = describe_vocabulary(DomainTokenizer.from_pretrained(folder), field=field)
+    fitted = DomainTokenizer.from_pretrained(model_folder(folder))
+    described = describe_vocabulary(fitted, field=field)
     if as_json:
         show(described, as_json=True)
     else:
@@ -72,11 +74,13 @@ def tokenize(
     overwrite: bool = OVERWRITE,
 ) -> None:
     """Encode TABLE into a memory-mapped token store."""
-    from domainformer.data import EventTable
+    from domainformer.cli.start import model_folder
+    from domainformer.quickstart import read_events
     from domainformer.tokenizers import DomainTokenizer
 
-    events = EventTable.read(table, entity=entity, time=time)
-    fitted = DomainTokenizer.from_pretrained(tokenizer)
+    folder = model_folder(tokenizer)
+    events = read_events(table, entity=entity, time=time, model=folder)
+    fitted = DomainTokenizer.from_pretrained(folder)
     store = fitted.encode_to_store(events, output, overwrite=overwrite)
     say(f"{store.n_tokens:,} tokens of {store.n_events:,} events, {store.n_entities:,} entities")
     results.print(str(output), markup=False)
