@@ -163,6 +163,61 @@ def test_passes_do_not_show(table, tokenizer, monkeypatch):
     assert tokenizer.encode(table) == whole
 
 
+@pytest.fixture
+def numbered(monkeypatch):
+    """The path of large tables, on small ones."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(encoder, "_FEWEST_NUMBERED", 0)
+    calls = []
+    real = encoder._number_strings
+    monkeypatch.setattr(encoder, "_number_strings", lambda c: calls.append(c) or real(c))
+    return calls
+
+
+LONG = "a string too long for an Arrow view to hold"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series(["", None, "", None, LONG, "b"] * 10),
+        pl.Series([None, "", LONG, LONG[:-1], LONG[:4], LONG[:12], LONG[:13]] * 10),
+        pl.Series([None, "", LONG, "b"] * 20).slice(3, 50),
+        pl.concat([pl.Series([LONG, "x"] * 9), pl.Series(["x", LONG, None] * 9)], rechunk=False),
+        pl.Series([LONG, "y"] * 30).gather([5, 4, 3, 2, 1, 0] * 8),
+        pl.Series([f"{LONG} {i}" for i in range(60)]),
+        pl.Series([None] * 20, dtype=pl.String),
+        pl.Series(["é😀" * 9, "é😀" * 9, None] * 9).cast(pl.Categorical),
+    ],
+    ids=[
+        "empty first",
+        "null first",
+        "sliced",
+        "chunks",
+        "gathered",
+        "distinct",
+        "null",
+        "category",
+    ],
+)
+def test_strings_numbered_by_storage_give_equal_ids(numbered, column):
+    schema = DomainSchema(
+        "s",
+        [FieldSpec("kind", "categorical_fixed", column="x"), FieldSpec("x", "text", max_tokens=4)],
+    )
+    frame = pl.DataFrame({"x": column})
+    fitted = DomainTokenizer(schema, bpe_vocab_size=270).fit(frame)
+    plain = fitted.encode(frame, compiled=False)
+    assert not numbered
+    assert fitted.encode(frame, compiled=True) == plain
+    assert len(numbered) == (column.dtype == pl.String)  # two fields, one column
+
+
+def test_few_rows_are_not_numbered(table, tokenizer, monkeypatch):
+    monkeypatch.setattr(encoder, "_number_strings", None)
+    tokenizer.encode(table)
+
+
 @pytest.mark.parametrize("shard_events", [1, 4, 10_000])
 def test_a_store_holds_what_encode_gives(table, tokenizer, tmp_path, shard_events):
     roles = np.arange(table.n_events, dtype=np.uint8) % 3

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from domainformer.errors import MissingExtraError
 from domainformer.tokenizers import kernels
-from domainformer.tokenizers.kernels import Spans, event_offsets, join
+from domainformer.tokenizers.kernels import Spans, distinct_keys, event_offsets, join
 
 PATHS = [False, True]
 
@@ -90,13 +90,13 @@ def test_without_numba_the_numpy_path_serves(monkeypatch):
     field = Spans.of_table(np.array([0], np.int32), np.array([[7]]))
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.setattr(kernels, "numba_available", lambda: False)
-    kernels._compiled_scatters.cache_clear()
+    kernels._compiled.cache_clear()
     try:
         assert join([field], 1, np.uint8).ids.tolist() == [7]
         with pytest.raises(MissingExtraError, match=r"domainformer\[fast\]"):
             join([field], 1, np.uint8, compiled=True)
     finally:
-        kernels._compiled_scatters.cache_clear()
+        kernels._compiled.cache_clear()
 
 
 def test_a_kernel_that_drops_a_row_is_found(monkeypatch):
@@ -110,3 +110,32 @@ def test_a_kernel_that_drops_a_row_is_found(monkeypatch):
     field = Spans(np.array([1, 0], np.int32), np.array([5, 6, 7]), np.array([0, 1, 3]), None)
     ids, _ = join([field], 2, np.uint8, compiled=False)
     assert ids.tolist()[:3] != oracle([field], 2)[0]
+
+
+# ── rows by their keys ────────────────────────────────────────────────────────────────────────
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(0, 2000), st.integers(1, 500), st.integers(0, 2**32))
+def test_numbering_equals_a_dictionary(n_rows, n_keys, seed):
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(seed)
+    # Keys that differ in one half only, and zeros, which an empty slot must not be taken for.
+    pool = np.stack([rng.integers(0, 3, n_keys), rng.integers(0, 1 << 60, n_keys)], axis=1)
+    pool[0] = 0
+    keys = pool[rng.integers(0, n_keys, n_rows)].astype(np.uint64)
+    seen, wanted = {}, []
+    for key in map(tuple, keys.tolist()):
+        wanted.append(seen.setdefault(key, len(seen)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_SMALLEST_TABLE", 3)  # so that it grows
+        found = distinct_keys(keys, most=n_rows)
+    assert found.codes.tolist() == wanted
+    assert [tuple(key) for key in keys[found.first].tolist()] == list(seen)
+
+
+def test_numbering_gives_up_on_too_many_keys():
+    pytest.importorskip("numba")
+    keys = np.arange(20_000, dtype=np.uint64).reshape(-1, 2)
+    assert distinct_keys(keys, most=5_000) is None
+    assert len(distinct_keys(keys, most=10_000).first) == 10_000

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from domainformer.data import EventTable
 from domainformer.errors import TokenizerError
 from domainformer.schema import DomainSchema, FieldSpec
-from domainformer.tokenizers import DomainTokenizer
+from domainformer.tokenizers import DomainTokenizer, encoder
 from domainformer.tokenizers.fields import BytePairModel
 
 PROPERTY = settings(
@@ -222,6 +222,11 @@ def test_columns_events_and_hugging_face_agree(case):
     hugging_face, loaded = load_hf(tokenizer)
     columnar = event_ids(tokenizer.encode(table, compiled=False))
     assert event_ids(loaded.encode(table)) == columnar
+    with pytest.MonkeyPatch.context() as patch:
+        # Also the path of large tables, which numbers strings by their storage.
+        patch.setattr(encoder, "_FEWEST_NUMBERED", 0)
+        patch.setattr(encoder, "_LEAST_REPETITION", 1)
+        assert event_ids(tokenizer.encode(table)) == columnar
     vocab = tokenizer.vocab
     events = table.frame.iter_rows(named=True)
     for ids, event, previous in zip(columnar, events, previous_times(table), strict=True):
