@@ -22,6 +22,16 @@ def test_a_file_tells_what_the_inference_told(inferred):
         assert notes_of(as_json(inferred, flat=flat)) == notes_of(inferred)
 
 
+def test_the_file_of_the_main_job_is_read(inferred):
+    written = json.loads(json.dumps(inferred.to_dict(), default=str))
+    assert columns_of(written, inferred.schema) == columns_of(inferred, inferred.schema)
+
+
+def test_no_entity_is_named(inferred):
+    entity = next(row for row in columns_of(inferred, inferred.schema) if row.role == "entity")
+    assert "most often" not in entity.found
+
+
 def test_without_evidence_the_schema_speaks(inferred):
     told = columns_of(None, inferred.schema)
     assert {row.column for row in told} == {spec.source for spec in inferred.schema.fields}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domainformer.schema import DomainSchema, InferredSchema
-from domainformer.schema.evidence import facts, field_summary
+from domainformer.schema.evidence import facts, field_summary, identity
 from domainformer.schema.profile import ColumnProfile
 
 
@@ -107,7 +107,8 @@ def _from_object(row: Any, schema: DomainSchema) -> ColumnRow:
     return ColumnRow(
         column=profile.column,
         dtype=profile.dtype,
-        found=facts(profile),
+        # An entity's name is nobody's business on a page that is passed around.
+        found=identity(profile) if row.role == "entity" else facts(profile),
         role="field" if row.role == "dropped" and fields else row.role,
         becomes=tuple(field_summary(spec) for spec in fields),
         reason=row.reason + (f" · {row.partner}" if row.partner else ""),
