@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
@@ -69,10 +71,21 @@ def _cells(slot: SlotResult) -> list[Text | str]:
     ):
         for name in _COLUMNS:
             style = "bold" if name == MODEL and ahead else ""
-            cells.append(Text(f"{values[name]:.3f}", style=style))
+            cells.append(Text(_short(f"{values[name]:.3f}"), style=style))
         gain = slot.differences[slot.best[metric]][metric]
-        cells.append(f"{gain.value:+.3f} ± {(gain.high - gain.low) / 2:.3f}")
+        half = (gain.high - gain.low) / 2
+        cells.append(f"{_short(f'{gain.value:+.3f}')} ±{_short(f'{half:.3f}')}")
     return cells
+
+
+def _short(number: str) -> str:
+    """Without the zero before the point: nine numbers shall fit into a line.
+
+    Example:
+        >>> _short("0.513"), _short("-0.020"), _short("10.000")
+        ('.513', '-.020', '10.000')
+    """
+    return re.sub(r"^([+-]?)0\.", r"\1.", number)
 
 
 def probe_table(result: ProbeResult) -> RenderableType:
