@@ -27,13 +27,19 @@ def next_event_tables(result: NextEvent) -> list[RenderableType]:
         rows = [slot for slot in result.slots if slot.view == view]
         if not rows:
             continue
-        table = Table(title=title, title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
-        table.add_column("slot", no_wrap=True)
+        table = Table(
+            title=title,
+            title_justify="left",
+            pad_edge=False,
+            collapse_padding=True,
+            box=SIMPLE_HEAD,
+        )
+        table.add_column("\nslot", no_wrap=True)
         for metric in ("acc.", "nats"):
             for index, name in enumerate(_COLUMNS.values()):
-                head = f"{metric} {name}" if index == 0 else name
+                head = f"{metric}\n{name}" if index == 0 else f"\n{name}"
                 table.add_column(head, justify="right", no_wrap=True)
-            table.add_column("Δ ± 95 %", justify="right", no_wrap=True)
+            table.add_column("\nΔ ± 95 %", justify="right", no_wrap=True)
         for slot in rows:
             table.add_row(*_cells(slot))
         parts.append(table)
