@@ -79,8 +79,7 @@ def _split(run: Collected) -> Content:
     rows = [
         [
             name,
-            count(events.get(name)),
-            share(events.get(name, 0) / total),
+            f"{count(events.get(name))} ({share(events.get(name, 0) / total)})",
             count(entities.get(name)),
             str(start),
         ]
@@ -90,7 +89,7 @@ def _split(run: Collected) -> Content:
     return [
         tag("h3", "Split"),
         paragraph(how, " Bins, vocabularies and text pieces were fitted on training events only."),
-        table(["part", "events", "of all", "entities", title], rows, numbers=(1, 2, 3)),
+        table(["part", "events", "entities", title], rows, numbers=(1, 2)),
     ]
 
 
