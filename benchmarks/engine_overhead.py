@@ -13,7 +13,16 @@ A block's cost is its median step against the bare block of the same round. Time
 own processor time by default (``--clock wall`` on a quiet machine).
 """
 
+# ruff: noqa: E402 - the import path is mended before anything is imported
+
 from __future__ import annotations
+
+import os
+import sys
+
+# This folder holds a tokenize.py, which would hide the standard library's from the imports below.
+_HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]
 
 import argparse
 import contextlib

@@ -114,6 +114,17 @@ def test_a_misspelt_field_is_not_recorded(tmp_path):
         run.update(spilt={})
 
 
+def test_one_process_at_a_time(tmp_path):
+    run = start_run(tmp_path, "r", kind="k", config=Settings())
+    with run:
+        second = resume_run(tmp_path / "r", Settings())
+        with pytest.raises(ConfigError, match="another process works on"), second:
+            pass
+    assert read_run(run.directory).status == "preparing"
+    with resume_run(tmp_path / "r", Settings()):
+        pass
+
+
 def test_version_and_environment_are_plain_data():
     assert code_version()["domainformer"]
     json.dumps([code_version(), environment()])

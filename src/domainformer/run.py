@@ -13,6 +13,7 @@ the next, also when the process is killed between two of them.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -28,10 +29,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import yaml
 from pydantic import Field
 
 from domainformer.artifacts import fingerprint, write_json, write_text
-from domainformer.config import StrictConfig, build, dump_yaml
+from domainformer.config import StrictConfig, build
 from domainformer.errors import ArtifactError, ConfigError
 from domainformer.version import __version__
 
@@ -88,7 +90,7 @@ class RunRecord(StrictConfig):
 
 
 class Run:
-    """An open run folder; as a context manager it records how the work ended.
+    """An open run folder; as a context manager it holds the folder and records how the work ended.
 
     Args:
         directory: The run folder.
@@ -117,6 +119,7 @@ class Run:
         self.update(status="finished", finished=_now(), results=dict(results), error=None)
 
     def __enter__(self) -> Self:
+        self._lock = _lock(self.directory)
         return self
 
     def __exit__(
@@ -125,6 +128,7 @@ class Run:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        os.close(self._lock)
         if error is None:
             return
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -160,15 +164,6 @@ def start_run(
     identity = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     directory = run_directory(root, name or identity)
     _clear_failed_start(directory)
-    try:
-        directory.mkdir(parents=True)
-    except FileExistsError:
-        raise ConfigError(
-            f"the run {directory} exists already",
-            next_step="continue it with training.resume=true, or choose another output.name",
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"the run folder {directory} cannot be made", why=str(error)) from error
     record = RunRecord(
         id=identity,
         name=directory.name,
@@ -179,10 +174,27 @@ def start_run(
         code_version=code_version(),
         environment=environment(),
     )
-    run = Run(directory, record)
-    write_text(directory / CONFIG_FILE, dump_yaml(values))
-    run.update()
-    return run
+    # The folder appears together with its identity: a kill in between leaves no nameless folder.
+    staging = directory.with_name(f".{directory.name}.staging-{os.getpid()}")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        Run(staging, record).update()
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        write_text(staging / CONFIG_FILE, text)
+        if directory.exists():
+            raise FileExistsError
+        staging.rename(directory)
+    except FileExistsError:
+        raise ConfigError(
+            f"the run {directory} exists already",
+            next_step="continue it with training.resume=true, or choose another output.name",
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"the run folder {directory} cannot be made", why=str(error)) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Run(directory, record)
 
 
 def read_run(directory: str | Path) -> RunRecord:
@@ -290,6 +302,20 @@ def environment() -> dict[str, Any]:
         "packages": packages,
         "command": Path(sys.argv[0]).name if sys.argv else None,
     }
+
+
+def _lock(directory: Path) -> int:
+    """Hold the run folder for this process; the system lets go when the process ends, however."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ConfigError(
+            f"another process works on the run {directory}",
+            next_step="wait for it or stop it; two would write over each other's checkpoints",
+        ) from None
+    return descriptor
 
 
 def _clear_failed_start(directory: Path) -> None:

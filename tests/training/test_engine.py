@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 
 import pytest
 import torch
@@ -15,7 +16,13 @@ from domainformer.data.store import TokenStore
 from domainformer.errors import CheckpointError, ConfigError, FingerprintError
 from domainformer.inference import load_bundle
 from domainformer.run import read_run
-from domainformer.training import RunConfig, checkpoints, pretrain, read_metrics
+from domainformer.training import (
+    EventTrainer,
+    RunConfig,
+    checkpoints,
+    pretrain,
+    read_metrics,
+)
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "dropout": 0.1}
 
@@ -187,6 +194,34 @@ def test_a_wrong_model_is_an_error_that_helps(table, tmp_path, model, message):
     values = config.model_dump() | {"model": model}
     with pytest.raises(ConfigError, match=message):
         pretrain(build(RunConfig, values), table=table)
+
+
+def test_a_label_among_the_fields_is_refused(table, tmp_path):
+    config = config_for(tmp_path)
+    values = config.model_dump() | {"schema": "finance"}
+    values["data"]["label"] = "amount"
+    with pytest.raises(ConfigError, match="the label 'amount' is a field"):
+        pretrain(build(RunConfig, values), table=table)
+
+
+def test_a_stopped_run_has_a_checkpoint_and_continues(whole, table, tmp_path, monkeypatch):
+    """The first SIGINT lets the step end and saves."""
+    original = EventTrainer.training_step
+
+    def interrupt(self, *args, **kwargs):
+        if self.state.global_step == 5:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(EventTrainer, "training_step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config_for(tmp_path), table=table)
+    assert read_run(tmp_path / "run").status == "interrupted"
+    monkeypatch.setattr(EventTrainer, "training_step", original)
+    resumed = pretrain(config_for(tmp_path, resume=True))
+    assert resumed.record.resumed == [6]
+    left, right = weights_of(whole), weights_of(resumed)
+    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_no_table_is_an_error(tmp_path):

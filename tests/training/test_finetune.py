@@ -15,7 +15,7 @@ from domainformer.models import DomainTransformerConfig, DomainTransformerForCau
 from domainformer.run import read_run
 from domainformer.schema import DomainSchema, FieldSpec
 from domainformer.tokenizers import DomainTokenizer
-from domainformer.training import finetune
+from domainformer.training import EventTrainer, finetune
 
 
 def ordered_events(entities=240, seed=0):
@@ -98,6 +98,28 @@ def test_the_split_of_pretraining_is_kept(pretrained, table, tmp_path):
     overrides = [*FAST[1:], "training.max_steps=1"]
     result = finetune(folder, table, "last", output=tmp_path / "run", overrides=overrides)
     assert result.split == split.record
+
+
+def test_a_finetuning_is_taken_up_again(pretrained, table, tmp_path, monkeypatch):
+    overrides = [*FAST, "training.eval_every=2"]
+    whole = finetune(pretrained, table, "last", output=tmp_path / "whole", overrides=overrides)
+    original = EventTrainer.training_step
+
+    def fail(self, *args, **kwargs):
+        if self.state.global_step == 5:
+            raise MemoryError
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(EventTrainer, "training_step", fail)
+    with pytest.raises(MemoryError):
+        finetune(pretrained, table, "last", output=tmp_path / "run", overrides=overrides)
+    monkeypatch.setattr(EventTrainer, "training_step", original)
+    overrides.append("training.resume=true")
+    resumed = finetune(pretrained, table, "last", output=tmp_path / "run", overrides=overrides)
+    assert resumed.record.resumed == [4]
+    left = load_bundle(whole.model_dir).model.state_dict()
+    right = load_bundle(resumed.model_dir).model.state_dict()
+    assert all(torch.equal(left[name], right[name]) for name in left)
 
 
 def test_wrong_requests_are_told(pretrained, table, tmp_path):

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from rich.console import Console
 from transformers import PreTrainedModel
 
 from domainformer.data import EventTable
@@ -37,13 +36,25 @@ from domainformer.models import (
     DomainTransformerConfig,
     DomainTransformerForCausalLM,
 )
-from domainformer.run import Run, RunRecord, resume_run, run_directory, start_run
+from domainformer.run import RUN_FILE, Run, RunRecord, resume_run, run_directory, start_run
 from domainformer.schema import DomainSchema
 from domainformer.training.checkpoints import newest_checkpoint
-from domainformer.training.config import MAY_DIFFER_ON_RESUME, ModelConfig, RunConfig
+from domainformer.training.config import (
+    MAY_DIFFER_ON_RESUME,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from domainformer.training.plan import TrainPlan, device, resolve_plan
 from domainformer.training.preparation import Prepared, prepare
-from domainformer.training.progress import METRICS_FILE, JsonLines, Watcher, make_display
+from domainformer.training.progress import (
+    METRICS_FILE,
+    JsonLines,
+    Watcher,
+    make_display,
+    say,
+    say_nothing,
+)
 from domainformer.training.sampler import EpochDataset
 from domainformer.training.session import StopAfterStep, StopRequest, reproducible
 from domainformer.training.trackers import make_trackers
@@ -90,15 +101,28 @@ def pretrain(
         DataError: The table cannot be used.
         CheckpointError: Resuming was asked for and no checkpoint can be trusted.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
+
+    Example:
+        >>> import tempfile
+        >>> from domainformer.config import build
+        >>> from domainformer.data.simulate import simulate
+        >>> config = build(RunConfig, {
+        ...     "schema": "health", "data": {"entity": "patient_id", "time": "timestamp"},
+        ...     "model": {"overrides": {"num_hidden_layers": 1, "hidden_size": 8}},
+        ...     "training": {"max_steps": 2, "context": 64, "batch_tokens": 256, "quiet": True},
+        ...     "output": {"root": tempfile.mkdtemp(), "name": "demo"}})
+        >>> result = pretrain(config, table=simulate("health", entities=20, events_per_entity=20))
+        >>> result.metrics["steps"], sorted(p.name for p in result.run_dir.glob("*.json*"))
+        (2, ['metrics.jsonl', 'run.json'])
     """
     # A mistake in the model shall show before the table is tokenized.
     model_settings(config.model, 1024, config.training.context)
-    run = open_run(config)
+    run = open_run(config.output.root, config.output.name, config, kind="pretrain")
     if run.record.status == "finished":
         return result_of(run)
     with run, reproducible(config.training.seed, threads=config.training.threads):
-        say = _sayer(quiet=config.training.quiet)
-        prepared = prepare(config, run, table=table, schema=schema, say=say)
+        tell = say_nothing if config.training.quiet else say
+        prepared = prepare(config, run, table=table, schema=schema, say=tell)
         settings = model_settings(
             config.model, prepared.tokenizer.vocab_size, config.training.context
         )
@@ -109,7 +133,7 @@ def pretrain(
             packed=config.training.packed,
             pad_to=config.training.context if config.training.packed else None,
         )
-        plan = plan_of(run, config, model, train_rows, collate)
+        plan = plan_of(run, config.training, model, train_rows, collate)
         metrics = train(run, config, model, plan, train_rows, eval_rows, collate)
         save_bundle(
             run.directory / MODEL,
@@ -122,14 +146,20 @@ def pretrain(
     return result_of(run)
 
 
-def open_run(config: RunConfig) -> Run:
-    """Start a run folder, or open the one that shall be continued."""
-    output = config.output
-    if config.training.resume and output.name is not None:
-        directory = run_directory(output.root, output.name)
-        if (directory / "run.json").is_file():
+def open_run(root: str, name: str | None, config: RunConfig | Any, *, kind: str) -> Run:
+    """Start a run folder, or open the one that shall be continued.
+
+    Args:
+        root: The folder of all runs.
+        name: The run's folder in it.
+        config: With a ``training`` section.
+        kind: What will be done.
+    """
+    if config.training.resume and name is not None:
+        directory = run_directory(root, name)
+        if (directory / RUN_FILE).is_file():
             return resume_run(directory, config, may_differ=MAY_DIFFER_ON_RESUME)
-    return start_run(output.root, output.name, kind="pretrain", config=config)
+    return start_run(root, name, kind=kind, config=config)
 
 
 def result_of(run: Run) -> RunResult:
@@ -200,19 +230,17 @@ def sequence_rows(
 
 def plan_of(
     run: Run,
-    config: RunConfig,
+    training: TrainingConfig,
     model: PreTrainedModel,
-    rows: DomainSequenceDataset,
+    rows: DomainSequenceDataset | Any,
     collate: Collate,
 ) -> TrainPlan:
     """The resolved numbers; a run that is taken up again keeps those it was started with."""
     known = run.record.resolved.get("plan")
     if known is not None:
-        return TrainPlan(
-            **{**known, "keep": config.training.keep, "log_every": config.training.log_every}
-        )
+        return TrainPlan(**{**known, "keep": training.keep, "log_every": training.log_every})
     plan = resolve_plan(
-        config.training,
+        training,
         model=model,
         width=model.config.hidden_size,
         row_lengths=rows.row_lengths,
@@ -226,7 +254,7 @@ def plan_of(
             "device": str(device()),
             "threads": torch.get_num_threads(),
             "train_rows": len(rows),
-            "train_tokens": rows.n_tokens,
+            "train_tokens": int(rows.row_lengths.sum()),
         }
     )
     return plan
@@ -261,13 +289,13 @@ def train(
     if run.record.status != "preparing":
         run.update(resumed=[*run.record.resumed, done], finished=None, error=None)
     run.update(status="running")
-    say = _sayer(quiet=config.training.quiet)
+    tell = say_nothing if config.training.quiet else say
     sinks = [
         JsonLines(run.directory / METRICS_FILE, after=done),
         *make_trackers(config.training.report_to, run.directory, run.record.config),
     ]
     watcher = Watcher(sinks, make_display(quiet=config.training.quiet))
-    with StopRequest(lambda: say("stopping after this step")) as stop:
+    with StopRequest(lambda: tell("stopping after this step")) as stop:
         trainer = EventTrainer(
             model,
             plan,
@@ -283,7 +311,7 @@ def train(
         finally:
             watcher.close()
     if trainer.state.global_step < plan.steps:
-        say(f"stopped at step {trainer.state.global_step:,}; training.resume=true continues it")
+        tell(f"stopped at step {trainer.state.global_step:,}; training.resume=true continues it")
         raise KeyboardInterrupt
     seconds = time.perf_counter() - started
     best = trainer.load_best()
@@ -314,10 +342,3 @@ def bundle_record(
         "data": config.data.model_dump(mode="json"),
         "metrics": metrics,
     }
-
-
-def _sayer(*, quiet: bool) -> Any:
-    if quiet:
-        return lambda text: None
-    console = Console(stderr=True)
-    return lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)

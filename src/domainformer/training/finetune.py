@@ -29,10 +29,10 @@ from domainformer.data.tokens import TokenizedEvents
 from domainformer.errors import ConfigError, DataError
 from domainformer.inference import Bundle, load_bundle, save_bundle
 from domainformer.models import Collator, DomainTransformerForSequenceClassification
-from domainformer.run import Run, start_run
+from domainformer.run import Run
 from domainformer.training.config import TrainingConfig
-from domainformer.training.engine import MODEL, RunResult, result_of, train
-from domainformer.training.plan import autocast, device, resolve_plan
+from domainformer.training.engine import MODEL, RunResult, open_run, plan_of, result_of, train
+from domainformer.training.plan import autocast, device
 from domainformer.training.session import reproducible
 from domainformer.training.targets import UNLABELLED, Targets, read_targets, score
 
@@ -140,7 +140,8 @@ def finetune(
         mode: ``full`` trains all weights, ``head`` only the new linear head.
         split: By entity; None: as pretraining split, or a new one.
         output: The run folder to make.
-        overrides: Dotted overrides of :class:`FinetuneConfig`, such as ``training.epochs=3``.
+        overrides: Dotted overrides of :class:`FinetuneConfig`, such as ``training.epochs=3``;
+            ``training.resume=true`` continues the run in ``output``.
 
     Returns:
         The run: the classifier's bundle, ``predictions.parquet`` of the test entities, and as
@@ -162,7 +163,9 @@ def finetune(
     split = split or _split(table, bundle, config)
     roles = _entity_roles(table, split)
     output = Path(output)
-    run = start_run(output.parent, output.name, kind="finetune", config=config)
+    run = open_run(str(output.parent), output.name, config, kind="finetune")
+    if run.record.status == "finished":
+        return result_of(run)
     with run, reproducible(config.training.seed, threads=config.training.threads):
         run.update(
             data_fingerprint=table.fingerprint(),
@@ -174,14 +177,7 @@ def finetune(
         classifier = _classifier(bundle, targets, config.mode)
         collate = TargetCollator(Collator(bundle.tokenizer.pad_id, packed=False))
         train_rows = parts["train"]
-        plan = resolve_plan(
-            config.training,
-            model=classifier,
-            width=classifier.config.hidden_size,
-            row_lengths=train_rows.row_lengths,
-            make_batch=lambda chosen: collate([train_rows[index] for index in chosen]),
-        )
-        run.update(resolved={"plan": plan.to_json(), "classes": targets.classes})
+        plan = plan_of(run, config.training, classifier, train_rows, collate)
         validation = parts.get("validation")
         metrics = train(run, config, classifier, plan, train_rows, validation, collate)
         test = parts["test"]
@@ -197,7 +193,7 @@ def finetune(
             "split": split.record,
             "metrics": metrics,
         }
-        save_bundle(run.directory / MODEL, classifier, bundle.tokenizer, record)
+        save_bundle(run.directory / MODEL, classifier, bundle.tokenizer, record, overwrite=True)
         run.finish(metrics)
     return result_of(run)
 

@@ -65,7 +65,7 @@ def prepare(
         say: Receives lines for the user.
 
     Raises:
-        ConfigError: There is no table, or no such schema.
+        ConfigError: There is no table, no such schema, or the label is one of its fields.
         DataError: The table cannot be read, split or encoded.
     """
     done = _already_prepared(run)
@@ -78,6 +78,7 @@ def prepare(
     split = make_split(table, config.split)
     training = split.events(table, "train")
     schema = schema or find_schema(config, training)
+    _check_label(schema, config.data.label)
     tokenizer = DomainTokenizer(schema, bpe_vocab_size=config.tokenizer.bpe_vocab_size)
     tokenizer.fit(training)
     run.update(
@@ -169,6 +170,16 @@ def _already_prepared(run: Run) -> Prepared | None:
             next_step="delete the folder and start the run again",
         )
     return Prepared(tokenizer, store, record.split)
+
+
+def _check_label(schema: DomainSchema, label: str | None) -> None:
+    if label is not None and label in {field.source for field in schema.fields}:
+        raise ConfigError(
+            f"the label {label!r} is a field of the schema",
+            where="data.label",
+            why="the model would read in every event what it shall predict later",
+            next_step="take the field out of the schema, or leave data.label out",
+        )
 
 
 def _with_label(columns: tuple[str, ...] | None, label: str | None) -> list[str] | None:

@@ -11,6 +11,7 @@ The watcher reads tensors only at logging steps, so it costs nothing between the
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -175,15 +176,29 @@ class Lines:
         """Nothing is open."""
 
     def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def make_display(*, quiet: bool) -> Display | None:
     """A bar on a terminal, lines elsewhere, nothing where quiet; all of it on stderr."""
     if quiet:
         return None
-    console = Console(stderr=True)
-    return Bar(console) if console.is_terminal else Lines(console)
+    return Bar(stderr()) if stderr().is_terminal else Lines(stderr())
+
+
+@functools.cache
+def stderr() -> Console:
+    """The one console for messages: rich prints them above a bar that is open on the same one."""
+    return Console(stderr=True)
+
+
+def say_nothing(text: str) -> None:
+    """For quiet runs."""
+
+
+def say(text: str) -> None:
+    """Print a line for the user to stderr."""
+    stderr().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def describe(row: dict[str, float]) -> str:
