@@ -73,10 +73,14 @@ def model_for(grammar, position_encoding="none"):
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=CONTEXT,
-        initializer_range=0.6,
-        position_encoding=position_encoding,
+        initializer_range=0.3 if position_encoding == "copy" else 0.6,
+        position_encoding="none" if position_encoding == "copy" else position_encoding,
+        copy_width=8 if position_encoding == "copy" else 0,
     )
-    return DomainTransformerForCausalLM(config).eval()
+    model = DomainTransformerForCausalLM(config).eval()
+    if model.copy_head is not None:  # copy often, so that a wrong candidate shows
+        torch.nn.init.constant_(model.copy_head.sentinel.bias, -1.0)
+    return model
 
 
 @torch.no_grad()
@@ -154,7 +158,7 @@ def heads_of(grammar, own):
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
-@pytest.mark.parametrize("encoding", ["none", "learned", "rope"])
+@pytest.mark.parametrize("encoding", ["none", "learned", "rope", "copy"])
 def test_within_event_equals_one_event_at_a_time(name, encoding):
     grammar = grammar_of(name)
     events = random_events(grammar, [5, 1, 7, 3])
@@ -210,7 +214,7 @@ def test_history_only_approaches_exact_enumeration(name):
                 assert found.history.correct[row, index] == (p.argmax() == target - one.start)
 
 
-@pytest.mark.parametrize("encoding", ["none", "learned", "rope"])
+@pytest.mark.parametrize("encoding", ["none", "learned", "rope", "copy"])
 def test_few_samples_are_unbiased(encoding):
     """The mean of many small estimates is the exact probability."""
     grammar = grammar_of("no text")

@@ -54,7 +54,8 @@ def bundle_of(order, encoding="rope", context=96):
         num_attention_heads=2,
         max_position_embeddings=context,
         initializer_range=0.5,
-        position_encoding=encoding,
+        position_encoding="none" if encoding == "copy" else encoding,
+        copy_width=8 if encoding == "copy" else 0,
     )
     return Bundle(DomainTransformerForCausalLM(config).eval(), tokenizer, schema)
 
@@ -95,7 +96,7 @@ def brute(bundle, index, sample, n_events, seed, sampling):
 
 
 @pytest.mark.parametrize("order", [LAST, INSIDE, WITHOUT], ids=["last", "inside", "without"])
-@pytest.mark.parametrize("encoding", ["none", "learned", "rope"])
+@pytest.mark.parametrize("encoding", ["none", "learned", "rope", "copy"])
 def test_batches_with_a_cache_equal_one_row_without(order, encoding):
     bundle = bundle_of(order, encoding, context=256)
     expected = [

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from domainformer.data.tokens import TokenizedEvents
+from domainformer.evaluation.next_token import BranchLogits, WindowLogits
 from domainformer.evaluation.windows import (
     BOS_TOKENS,
     ScoringWindow,
@@ -204,7 +204,7 @@ def _score_within(
     scores: EventScores,
 ) -> None:
     """Teacher-forced scores of all tokens of the scored events of a batch."""
-    head = model.get_output_embeddings()
+    window = WindowLogits(model, batch.ids, hidden)
     slot_of_id = grammar.slot_of_id
     ids = batch.ids.cpu().numpy()
     # A BPE token belongs to the last head before it; heads come first in every event.
@@ -214,7 +214,7 @@ def _score_within(
     owner = slots[np.maximum.accumulate(np.where(slots >= 0, np.arange(len(slots)), 0))]
     for start in range(0, len(targets), _LOGIT_ROWS):
         part = slice(start, start + _LOGIT_ROWS)
-        logits = head(hidden[rows[part], positions[part] - 1]).float()
+        logits = window.at(rows[part], positions[part] - 1)
         total = logits.logsumexp(dim=-1)
         wanted = torch.from_numpy(targets[part]).to(logits.device)
         log_p = (logits.gather(1, wanted[:, None])[:, 0] - total).cpu().double().numpy()
@@ -294,8 +294,9 @@ class _Branches:
         self.cache = output.past_key_values
         boundary = torch.from_numpy(batch.boundary).to(model.device)
         self.boundary = boundary.repeat_interleave(samples, dim=1)
-        rows = torch.arange(self.rows, device=model.device)[:, None]
-        self.hidden = output.last_hidden_state[rows, self.boundary - 1]
+        hidden = output.last_hidden_state
+        self.logits = BranchLogits(model, batch.ids, hidden, self.boundary)
+        self.dtype = hidden.dtype
         self.state = GrammarState(grammar, self.rows * self.queries)
         self.done = np.repeat(batch.place.reshape(-1) < 0, samples)
         self.sums = [
@@ -317,13 +318,12 @@ class _Branches:
 
     def _choose(self, step: int) -> npt.NDArray[np.int64]:
         """Draw the next id of every branch, and note the distributions of the heads."""
-        flat = self.hidden.reshape(self.rows * self.queries, -1)
-        ids = np.zeros(len(flat), np.int64)
+        ids = np.zeros(self.rows * self.queries, np.int64)
         slots, in_text = self.state.slot, self.state.text_left > 0
         for slot in np.unique(slots[~self.done]):
             head = self.grammar.slots[slot]
             here = np.flatnonzero((slots == slot) & ~self.done)
-            inside = self._probabilities(flat[here], head.start, head.stop)
+            inside = self.logits.inside(here, head.start, head.stop)
             picked = _inverse_cdf(inside, self.draws[here, step]) + head.start
             open_text = in_text[here]
             if open_text.any():
@@ -338,39 +338,30 @@ class _Branches:
     ) -> npt.NDArray[np.int64]:
         """Inside a text: a BPE token, or the head of the next slot, which ends the text."""
         head, grammar = self.grammar.slots[slot], self.grammar
-        hidden = self.hidden.reshape(self.rows * self.queries, -1)[here]
-        logits = self.model.get_output_embeddings()(hidden).float()
+        logits = self.logits.of(here)
         ids = np.r_[head.start : head.stop, grammar.text_start : grammar.vocab_size]
         allowed = logits[:, ids].softmax(dim=-1).cpu().double().numpy()
         return ids[_inverse_cdf(allowed, self.draws[here, step])]
 
-    def _probabilities(
-        self, hidden: torch.Tensor, start: int, stop: int
-    ) -> npt.NDArray[np.float64]:
-        """The distribution over the ids ``start:stop`` alone, without computing the others."""
-        head = self.model.get_output_embeddings()
-        bias = None if head.bias is None else head.bias[start:stop]
-        logits = F.linear(hidden, head.weight[start:stop], bias)
-        return logits.float().softmax(dim=-1).cpu().double().numpy()
-
     def _feed(self, ids: npt.NDArray[np.int64], step: int) -> None:
         """Append one token to every branch; each sees its window's past and its own tokens."""
-        device, dtype = self.hidden.device, self.hidden.dtype
+        device, dtype = self.boundary.device, self.dtype
         width = self.batch.ids.shape[1]
         seen = torch.arange(width, device=device) < self.boundary[:, :, None]
         own = torch.eye(self.queries, dtype=torch.bool, device=device).repeat(1, step + 1)
         visible = torch.cat([seen, own.expand(self.rows, -1, -1)], dim=-1)
         mask = torch.zeros(visible.shape, dtype=dtype, device=device)
         mask.masked_fill_(~visible, torch.finfo(dtype).min)
+        tokens = torch.from_numpy(ids).to(device).view(self.rows, self.queries)
         output = self.model.base_model(
-            input_ids=torch.from_numpy(ids).to(device).view(self.rows, self.queries),
+            input_ids=tokens,
             attention_mask=mask[:, None],
             position_ids=self.boundary + step,
             past_key_values=self.cache,
             use_cache=True,
         )
         self.cache = output.past_key_values
-        self.hidden = output.last_hidden_state
+        self.logits.grow(tokens, output.last_hidden_state)
 
     def _score(self, events: TokenizedEvents, scores: SlotScores) -> None:
         places = self.batch.place.reshape(-1)

@@ -257,8 +257,7 @@ class _Continuation:
         state = self.state
         last = state.between_events() & (state.events == self.room.n_events)
         self.done |= last & (state.text_left == 0)
-        scores = self.model.get_output_embeddings()(self.hidden)
-        logits = scores.float().cpu().double().numpy()
+        logits = self.logits.float().cpu().double().numpy()
         logits[~state.allowed()] = -np.inf
         written = np.array([len(row.ids) - row.given for row in self.rows])
         draws = self.draws[np.arange(len(self.rows)), np.minimum(written, self.draws.shape[1] - 1)]
@@ -297,14 +296,15 @@ class _Continuation:
         self._forward(torch.from_numpy(ids).to(device)[:, None])
 
     def _forward(self, ids_BL: torch.Tensor) -> None:
-        output = self.model.base_model(
+        output = self.model(
             input_ids=ids_BL,
             attention_mask=self.mask,
             past_key_values=self.cache,
             use_cache=True,
+            logits_to_keep=1,
         )
         self.cache = output.past_key_values
-        self.hidden = output.last_hidden_state[:, -1]
+        self.logits = output.logits[:, -1]
 
 
 def _choose(events: TokenizedEvents, entities: Sequence[Any] | None) -> Ints:

@@ -94,10 +94,22 @@ class DomainTransformerCopyHead(nn.Module):
         attention, following = self._attend(
             hidden, input_ids, keep, attention_mask, documents, past_key_values
         )
+        return self.mix(attention, following[:, None].expand(-1, logits.shape[1], -1), logits)
+
+    @staticmethod
+    def mix(attention: torch.Tensor, following: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """The mixture itself.
+
+        Args:
+            attention: Log-weights of the sentinel and of S states [..., 1 + S].
+            following: The id that each state was followed by [..., S].
+            logits: Of the output layer [..., V].
+
+        Returns:
+            Log-probabilities, float32 [..., V].
+        """
         own = F.log_softmax(logits.float(), dim=-1) + attention[..., :1]
-        copied = torch.zeros_like(own).scatter_add_(
-            -1, following[:, None].expand(-1, own.shape[1], -1), attention[..., 1:].exp()
-        )
+        copied = torch.zeros_like(own).scatter_add_(-1, following, attention[..., 1:].exp())
         return torch.logaddexp(own, copied.clamp_min(1e-38).log())
 
     def target_log_probabilities(
@@ -184,13 +196,32 @@ class DomainTransformerCopyHead(nn.Module):
             allowed = allowed & attention_mask[:, None, -ids.shape[1] :].bool()
         if documents is not None:
             allowed = allowed & (documents[:, keep, None] == documents[:, None, :])
-        queries = self.query(hidden[:, keep])
-        scores = (queries @ keys.transpose(1, 2)).float() / math.sqrt(self.width)
-        scores = scores - F.softplus(self.slope.float()) * distance
-        scores = scores.masked_fill(~allowed, _NEVER)
-        sentinel = self.sentinel(hidden[:, keep]).float()
-        attention = torch.cat([sentinel, scores], dim=-1).log_softmax(dim=-1)
+        asking = hidden[:, keep]
+        scores = self.scores(asking, keys, distance, allowed)
+        attention = torch.cat([self.sentinel(asking).float(), scores], dim=-1).log_softmax(dim=-1)
         return attention, ids.roll(-1, dims=1)
+
+    def scores(
+        self,
+        asking: torch.Tensor,
+        keys: torch.Tensor,
+        distance: torch.Tensor,
+        allowed: torch.Tensor,
+    ) -> torch.Tensor:
+        """How well earlier states match, before the softmax.
+
+        Args:
+            asking: Hidden states that look for a match [B, Q, W].
+            keys: Of the earlier states [B, S, D].
+            distance: Tokens between the two, [Q, S] or [B, Q, S].
+            allowed: Which may be copied from, of the same shapes or [1, Q, S].
+
+        Returns:
+            float32 [B, Q, S].
+        """
+        matches = (self.query(asking) @ keys.transpose(1, 2)).float() / math.sqrt(self.width)
+        scores = matches - F.softplus(self.slope.float()) * distance
+        return scores.masked_fill(~allowed, _NEVER)
 
     def _remember(
         self, keys: torch.Tensor, input_ids: torch.Tensor, cache: Cache | None
