@@ -110,7 +110,7 @@ def quickstart(
         ConfigError: The run folder exists, or an override is wrong.
         DataError: The table cannot be used.
     """
-    from domainformer.evaluation import evaluate
+    from domainformer.evaluation import evaluate, read_labels
     from domainformer.inference import embed_to_parquet, load_bundle
     from domainformer.reports import write_report
     from domainformer.schema import infer_schema
@@ -165,7 +165,8 @@ def quickstart(
             seed=seed,
         )
     with steps("write the report"):
-        report = write_report(trained.run_dir)
+        colours = read_labels(label_table, table.entity, label) if label and label_table else None
+        report = write_report(trained.run_dir, labels=colours)
     return QuickstartResult(
         trained.run_dir, trained.model_dir, Path(source), report, evaluation, steps.seconds
     )
