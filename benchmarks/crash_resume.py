@@ -33,6 +33,9 @@ from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
     os.environ.setdefault(_name, "1")  # forked children must not inherit half a thread pool
+# Every child would load numba's kernels anew (or compile them, where the killed one before it had
+# not finished that); the numpy path gives the same ids.
+sys.modules["numba"] = None
 
 from rich.console import Console
 from rich.table import Table

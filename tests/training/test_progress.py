@@ -121,7 +121,8 @@ def test_plain_lines_keep_a_pace(clock):
     assert shown[0] == "training 100 steps"
     assert shown[1] == "step 1/100  loss 2.000  10 tokens/s  1m39s left"
     assert [line.split()[1] for line in shown[1:]] == ["1/100", "16/100", "31/100", "40/100"]
-    assert "validation 1.000" in shown[-1]
+    assert shown[-1] == "step 40/100  loss 2.000  validation 1.000  10 tokens/s  1m01s left"
+    assert not any("validation" in line for line in shown[:-1])
 
 
 def test_a_resumed_run_says_where_it_starts():

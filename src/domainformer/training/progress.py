@@ -155,6 +155,7 @@ class Lines:
         self._total = total
         self._started, self._done = time.monotonic(), done
         self._last = float("-inf")
+        self._seen: dict[str, float] = {}
         since = f" from step {done:,}" if done else ""
         self._print(f"training {total:,} steps{since}")
 
@@ -164,13 +165,17 @@ class Lines:
     def show(self, row: dict[str, float]) -> None:
         """Print a line, unless one was printed a moment ago."""
         now = time.monotonic()
+        # An evaluation's line repeats the training's last numbers, but not the other way round.
+        self._seen |= {key: value for key, value in row.items() if key != "eval_loss"}
         if "eval_loss" not in row and now - self._last < self._seconds:
             return
         self._last = now
         step = int(row["step"])
         done = step - self._done
         left = (now - self._started) / done * (self._total - step) if done else 0.0
-        self._print(f"step {step:,}/{self._total:,}  {describe(row)}  {clock(left)} left")
+        self._print(
+            f"step {step:,}/{self._total:,}  {describe(self._seen | row)}  {clock(left)} left"
+        )
 
     def stop(self) -> None:
         """Nothing is open."""
