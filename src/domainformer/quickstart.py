@@ -12,6 +12,7 @@ one chooses sensible settings and calls them in order.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import time as clock
@@ -28,7 +29,7 @@ from domainformer.config import apply_overrides, build
 from domainformer.data import TRAIN, EventTable, write_simulated
 from domainformer.data.meds import is_meds
 from domainformer.data.readers import scan
-from domainformer.errors import ConfigError
+from domainformer.errors import ConfigError, MissingExtraError
 
 if TYPE_CHECKING:
     from domainformer.evaluation import Evaluation
@@ -108,7 +109,8 @@ def quickstart(
 
     Raises:
         ConfigError: The run folder exists, or an override is wrong.
-        DataError: The table cannot be used.
+        DataError: The table, or the label, cannot be used.
+        MissingExtraError: An extra that a later step needs is not installed.
     """
     from domainformer.evaluation import evaluate, read_labels
     from domainformer.inference import embed_to_parquet, load_bundle
@@ -117,17 +119,21 @@ def quickstart(
     from domainformer.training import RunConfig, pretrain
     from domainformer.training.preparation import make_split
 
-    run_dir = _fresh(Path(output), overwrite)
+    run_dir = Path(output)
+    _check_output(run_dir, overwrite)
+    _check_extras(probe=data is None or label is not None)
     steps = _Steps(say)
     with steps("read the events" if data else f"simulate {domain} events"):
         source, label = _source(data, run_dir, domain, label, seed)
         table = read_events(source, entity=entity, time=time)
         for note in (*table.notes, f"{table.n_events:,} events of {table.n_entities:,} entities"):
             say(f"   {note}")
+        # A label that cannot be used shall show before the training, not after it.
+        labels = read_labels(label_table or table, table.entity, label) if label else None
     with steps("split, and infer a schema from the training events"):
         split_config = _split_config(table, split, validation_from, test_from, seed)
         roles = make_split(table, split_config)
-        own_label = label if label_table is None else None
+        own_label = label if label in table.frame.columns else None
         inferred = infer_schema(roles.events(table, TRAIN), label=own_label)
         say(f"   split by {split_config.kind}; fields: {', '.join(_names(inferred.schema))}")
         schema_path = _beside(run_dir, "schema.yaml")
@@ -149,6 +155,8 @@ def quickstart(
         ),
     )
     with steps("fit the tokenizer, tokenize and pretrain"):
+        if run_dir.exists():
+            shutil.rmtree(run_dir)
         trained = pretrain(config, table=table, schema=inferred.schema)
         write_json(trained.run_dir / EVIDENCE_FILE, inferred.to_dict())
     with steps("embed every entity"):
@@ -160,7 +168,7 @@ def quickstart(
             table=table,
             split=roles,
             label=label,
-            labels=label_table,
+            labels=labels,
             embeddings=pl.read_parquet(path),
             seed=seed,
         )
@@ -290,21 +298,31 @@ class _Steps:
         self.seconds[self._name] = round(clock.perf_counter() - self._start, 2)
 
 
-def _fresh(run_dir: Path, overwrite: bool) -> Path:
-    if run_dir.exists():
-        if not overwrite:
-            raise ConfigError(
-                f"{run_dir} exists already",
-                next_step="choose another --output, or pass --overwrite to replace it",
-            )
-        if not (run_dir / "run.json").is_file():
-            raise ConfigError(
-                f"{run_dir} is not a run folder, so it will not be replaced",
-                why="it has no run.json",
-                next_step="choose another --output",
-            )
-        shutil.rmtree(run_dir)
-    return run_dir
+def _check_output(run_dir: Path, overwrite: bool) -> None:
+    """Refuse to replace what was not asked for, or is no run."""
+    if not run_dir.exists():
+        return
+    if not overwrite:
+        raise ConfigError(
+            f"{run_dir} exists already",
+            next_step="choose another --output, or pass --overwrite to replace it",
+        )
+    if not (run_dir / "run.json").is_file():
+        raise ConfigError(
+            f"{run_dir} is not a run folder, so it will not be replaced",
+            why="it has no run.json",
+            next_step="choose another --output",
+        )
+
+
+def _check_extras(*, probe: bool) -> None:
+    """What the last steps need must be there before the first one takes its minutes."""
+    needed = [("altair", "report", "the report"), ("vl_convert", "report", "the report")]
+    if probe:
+        needed.append(("lightgbm", "gbdt", "the probe"))
+    for package, extra, purpose in needed:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra=extra, purpose=purpose)
 
 
 def _source(

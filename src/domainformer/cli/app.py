@@ -24,7 +24,7 @@ for module in (start, data, tokenizer, models):
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; deliberate errors become one message and exit code 2."""
     try:
-        app(arguments)
+        app(arguments, prog_name="domainformer")
     except DomainformerError as error:
         first, *rest = str(error).splitlines()
         messages.print(f"error: {first}", style="bold red", markup=False)

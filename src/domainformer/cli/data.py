@@ -55,10 +55,13 @@ def schema_infer(
     as_json: bool = JSON,
 ) -> None:
     """Propose a schema for TABLE, with the evidence for each decision."""
-    from domainformer.data.readers import scan
+    from domainformer.quickstart import read_events
     from domainformer.schema import infer_schema
 
-    inferred = infer_schema(scan(table).collect()[0], entity=entity, time=time, label=label)
+    events = read_events(table, entity=entity, time=time)
+    for note in events.notes:
+        say(note)
+    inferred = infer_schema(events, label=label)
     if output is not None:
         inferred.schema.to_yaml(output)
         say(f"wrote {output}")
