@@ -105,10 +105,10 @@ def main() -> None:
     options = parser.parse_args()
     output = ROOT / "benchmarks" / "results" / "real_tables.json"
     output.parent.mkdir(exist_ok=True)
-    results = json.loads(output.read_text()) if output.is_file() else {}
     for name in options.names:
         seconds = None if options.collect else run(name, options.runs, options.seed)
         result = collect(name, options.runs)
+        results = json.loads(output.read_text()) if output.is_file() else {}
         result["wall_seconds"] = seconds or results.get(name, {}).get("wall_seconds")
         results[name] = result
         output.write_text(json.dumps(results, indent=1) + "\n")

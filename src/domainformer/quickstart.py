@@ -40,11 +40,11 @@ Say = Callable[[str], None]
 SplitKind = Literal["auto", "time", "entity"]
 
 # A simulated table is small and meant for a first look; a real one deserves more.
-DEMO_ENTITIES, DEMO_TOKENS, REAL_TOKENS = 1500, 1_500_000, 10_000_000
+DEMO_ENTITIES, DEMO_TOKENS, REAL_TOKENS = 800, 600_000, 4_000_000
 # Every id costs a row of the output layer: few byte-pairs suit a small model and short texts.
 TOKENIZER = {"bpe_vocab_size": 1024}
-# The copy head lets a small model repeat what a history has shown without learning to first.
-MODEL: dict[str, Any] = {"preset": "tiny", "overrides": {"copy_width": 32}}
+# Copying lets a small model repeat what a history has shown without learning to first.
+MODEL: dict[str, Any] = {"preset": "tiny", "overrides": {"copy_heads": 2}}
 EVIDENCE_FILE = "schema_evidence.json"
 # Fewer distinct times than this (six monthly statements, say) leave no later period worth a test.
 MIN_DISTINCT_TIMES = 20

@@ -75,7 +75,8 @@ def model_for(grammar, position_encoding="none"):
         max_position_embeddings=CONTEXT,
         initializer_range=0.3 if position_encoding == "copy" else 0.6,
         position_encoding="none" if position_encoding == "copy" else position_encoding,
-        copy_width=8 if position_encoding == "copy" else 0,
+        copy_heads=2 if position_encoding == "copy" else 0,
+        copy_width=8,
     )
     model = DomainTransformerForCausalLM(config).eval()
     if model.copy_head is not None:  # copy often, so that a wrong candidate shows

@@ -55,7 +55,8 @@ def bundle_of(order, encoding="rope", context=96):
         max_position_embeddings=context,
         initializer_range=0.5,
         position_encoding="none" if encoding == "copy" else encoding,
-        copy_width=8 if encoding == "copy" else 0,
+        copy_heads=2 if encoding == "copy" else 0,
+        copy_width=8,
     )
     return Bundle(DomainTransformerForCausalLM(config).eval(), tokenizer, schema)
 

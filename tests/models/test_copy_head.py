@@ -11,7 +11,7 @@ from domainformer.models.copy_head_domain_transformer import DomainTransformerCo
 def model():
     torch.manual_seed(0)
     config = DomainTransformerConfig.preset(
-        "tiny", vocab_size=40, hidden_size=32, num_hidden_layers=2, copy_width=8
+        "tiny", vocab_size=40, hidden_size=32, num_hidden_layers=2, copy_heads=2, copy_width=8
     )
     model = DomainTransformerForCausalLM(config).eval()
     with torch.no_grad():  # weights large enough that copying matters
@@ -26,8 +26,10 @@ def slow_mixture(head, hidden, ids, logits):
     for t in range(len(ids)):
         scores = [head.sentinel(hidden[t]).squeeze()]
         for s in range(t):
-            match = head.query(hidden[t]) @ head.key(hidden[s]) / head.width**0.5
-            scores.append(match - torch.nn.functional.softplus(head.slope) * (t - s))
+            q = head.query(hidden[t]).view(head.heads, head.width)
+            k = head.key(hidden[s]).view(head.heads, head.width)
+            slopes = torch.nn.functional.softplus(head.slope)
+            scores.append(((q * k).sum(-1) / head.width**0.5 - slopes * (t - s)).exp().sum().log())
         weights = torch.stack(scores).softmax(0)
         p = weights[0] * logits[t].softmax(0)
         for s in range(t):
@@ -38,7 +40,7 @@ def slow_mixture(head, hidden, ids, logits):
 
 def test_equals_the_formula_token_by_token():
     torch.manual_seed(1)
-    head = DomainTransformerCopyHead(6, width=4, layer_index=0)
+    head = DomainTransformerCopyHead(6, width=4, heads=3, layer_index=0)
     hidden, ids, logits = torch.randn(7, 6), torch.randint(3, 9, (7,)), torch.randn(7, 9)
     expected = slow_mixture(head, hidden, ids, logits)
     found = head(hidden[None], ids[None], logits[None])[0].exp()
@@ -130,10 +132,11 @@ def test_saved_and_loaded_model_is_the_same(model, tmp_path):
 
 
 def test_new_heads_start_with_their_own_bias_and_slope():
-    config = DomainTransformerConfig.preset("tiny", vocab_size=40, copy_width=8)
+    config = DomainTransformerConfig.preset("tiny", vocab_size=40, copy_heads=3)
     head = DomainTransformerForCausalLM(config).copy_head
     assert head.sentinel.bias.item() == 2.0
-    assert torch.nn.functional.softplus(head.slope).item() == pytest.approx(0.05)
+    slopes = torch.nn.functional.softplus(head.slope).tolist()
+    assert slopes == pytest.approx([0.3, (0.3 * 0.02) ** 0.5, 0.02], rel=1e-4)
 
 
 def test_embeddings_in_place_of_ids_are_refused(model):

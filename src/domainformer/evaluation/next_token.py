@@ -84,8 +84,9 @@ class BranchLogits:
         self.hidden = hidden[rows, boundary - 1].flatten(0, 1)
         if self.copy_head is not None:
             self.window_keys = self.copy_head.key(hidden)
+            key_width = self.window_keys.shape[-1]
             self.window_next = ids.roll(-1, dims=1)
-            self.own_keys = self.window_keys.new_zeros(len(self.hidden), 0, self.copy_head.width)
+            self.own_keys = self.window_keys.new_zeros(len(self.hidden), 0, key_width)
             self.own_next = ids.new_zeros(len(self.hidden), 0)
 
     def grow(self, ids: torch.Tensor, hidden: torch.Tensor) -> None:

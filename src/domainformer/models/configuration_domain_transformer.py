@@ -62,8 +62,9 @@ class DomainTransformerConfig(PreTrainedConfig):
         norm: "layernorm" or "rmsnorm" (arXiv 1910.07467).
         mlp: "gelu" or "swiglu" (arXiv 2002.05202).
         norm_eps: Added to the variance before the root.
-        copy_width: Width of the copy head, which mixes the vocabulary's distribution with copies
-            of earlier tokens (a pointer sentinel mixture, arXiv 1609.07843); 0: no copy head.
+        copy_heads: Heads of the pointer that mixes the vocabulary's distribution with copies of
+            earlier tokens (a pointer sentinel mixture, arXiv 1609.07843); 0: no copying.
+        copy_width: Width of each of them.
         dropout: Dropout of the embedding and of what each block adds to the residual stream.
         attention_dropout: Dropout of the attention weights.
         classifier_dropout: Dropout before the classification head.
@@ -100,7 +101,8 @@ class DomainTransformerConfig(PreTrainedConfig):
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     mlp: Literal["gelu", "swiglu"] = "gelu"
     norm_eps: float = 1e-5
-    copy_width: int = 0
+    copy_heads: int = 0
+    copy_width: int = 32
     dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.0
@@ -128,8 +130,11 @@ class DomainTransformerConfig(PreTrainedConfig):
         for name in (*sizes, "intermediate_size", "max_position_embeddings"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.copy_width < 0:
-            raise ValueError(f"copy_width must be 0 or more, not {self.copy_width}")
+        if self.copy_heads < 0 or self.copy_width < 1:
+            raise ValueError(
+                f"copying needs copy_heads of 0 or more ({self.copy_heads}) "
+                f"and copy_width of 1 or more ({self.copy_width})"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size ({self.hidden_size}) is not a multiple of num_attention_heads "

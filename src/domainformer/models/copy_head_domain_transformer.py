@@ -8,10 +8,11 @@ earlier tokens, as in the continuous cache (Grave et al., arXiv 1612.04426)::
 
     p(next = v | t) = a_t(sentinel) · softmax(logits_t)[v]  +  Σ_{s < t, x_{s+1} = v} a_t(s)
 
-    a_t = softmax over [ w·h_t  |  (W_q h_t)·(W_k h_s)/√D − m·(t − s)  for s < t ]
+    a_t = softmax over [ w·h_t  |  log Σ_j exp((Q_j h_t)·(K_j h_s)/√D − m_j·(t − s))  for s < t ]
 
 A state that was about to predict a field's value looks for states that were about to predict the
-same field; m ≥ 0, a learned slope (as in ALiBi, arXiv 2108.12409), lets the most recent one win.
+same field. Each of the heads j has a learned slope m_j ≥ 0 (as in ALiBi, arXiv 2108.12409): a
+steep one repeats what came last, a gentle one finds what came often, or in like circumstances.
 
 This file travels with every saved model: it imports torch, transformers and its neighbours.
 """
@@ -30,41 +31,46 @@ from .packed_attention import locate_documents, number_documents
 
 _NEVER = -1e30  # finite: a row without candidates must not turn gradients into NaN
 _FIRST_SENTINEL = 2.0  # before it has learned anything, the model mostly trusts its vocabulary
-_FIRST_SLOPE = 0.05  # per token: one event back costs about half a nat
+# Per token, from the steepest head to the gentlest: one event of ten tokens back costs 3 nats, so
+# that all but the last is out of sight, or a fifth of one.
+_FIRST_SLOPES = (0.3, 0.02)
 
 
 class DomainTransformerCopyHead(nn.Module):
     """Mix the vocabulary's distribution with copies of earlier tokens.
 
-    Shapes: B rows, L new tokens, S = past + L tokens in all, W model width, D = ``width``.
+    Shapes: B rows, L new tokens, S = past + L tokens in all, W model width, J heads of width D.
 
     Args:
         hidden_size: Width W of the hidden states.
-        width: Width D of queries and keys.
+        width: Width D of a head's queries and keys.
+        heads: Number of heads J.
         layer_index: Place of its memory in the cache: after the last block.
 
     Example:
-        >>> head = DomainTransformerCopyHead(8, width=4, layer_index=1)
+        >>> head = DomainTransformerCopyHead(8, width=4, heads=2, layer_index=1)
         >>> hidden, ids = torch.randn(1, 3, 8), torch.tensor([[1, 5, 6]])
         >>> mixed = head(hidden, ids, torch.zeros(1, 3, 10))
         >>> mixed.shape, bool(torch.allclose(mixed.exp().sum(-1), torch.ones(1, 3)))
         (torch.Size([1, 3, 10]), True)
     """
 
-    def __init__(self, hidden_size: int, *, width: int, layer_index: int) -> None:
+    def __init__(self, hidden_size: int, *, width: int, heads: int, layer_index: int) -> None:
         super().__init__()
-        self.width, self.layer_index = width, layer_index
-        self.query = nn.Linear(hidden_size, width, bias=False)
-        self.key = nn.Linear(hidden_size, width, bias=False)
+        self.width, self.heads, self.layer_index = width, heads, layer_index
+        self.query = nn.Linear(hidden_size, heads * width, bias=False)
+        self.key = nn.Linear(hidden_size, heads * width, bias=False)
         self.sentinel = nn.Linear(hidden_size, 1)
-        self.slope = nn.Parameter(torch.empty(()))
+        self.slope = nn.Parameter(torch.empty(heads))
         self.reset_extra_parameters()
 
     @torch.no_grad()
     def reset_extra_parameters(self) -> None:
-        """Set what a normal draw would not: the sentinel's bias and the slope."""
+        """Set what a normal draw would not: the sentinel's bias and the slopes."""
         init.constant_(self.sentinel.bias, _FIRST_SENTINEL)
-        init.constant_(self.slope, math.log(math.expm1(_FIRST_SLOPE)))  # inverse of softplus
+        steepest, gentlest = map(math.log, _FIRST_SLOPES)
+        slopes = torch.linspace(steepest, gentlest, self.heads).exp()
+        init.copy_(self.slope, slopes.expm1().log())  # the inverse of softplus
 
     def forward(
         self,
@@ -212,21 +218,25 @@ class DomainTransformerCopyHead(nn.Module):
 
         Args:
             asking: Hidden states that look for a match [B, Q, W].
-            keys: Of the earlier states [B, S, D].
+            keys: Of the earlier states [B, S, J · D].
             distance: Tokens between the two, [Q, S] or [B, Q, S].
             allowed: Which may be copied from, of the same shapes or [1, Q, S].
 
         Returns:
-            float32 [B, Q, S].
+            float32 [B, Q, S], the heads summed up.
         """
-        matches = (self.query(asking) @ keys.transpose(1, 2)).float() / math.sqrt(self.width)
-        scores = matches - F.softplus(self.slope.float()) * distance
+        queries_BJQD = self.query(asking).unflatten(-1, (self.heads, self.width)).transpose(1, 2)
+        keys_BJDS = keys.unflatten(-1, (self.heads, self.width)).permute(0, 2, 3, 1)
+        matches = (queries_BJQD @ keys_BJDS).float() / math.sqrt(self.width)
+        slopes = F.softplus(self.slope.float())[:, None, None]
+        far = distance[:, None] if distance.ndim == 3 else distance
+        scores = (matches - slopes * far).logsumexp(dim=1)
         return scores.masked_fill(~allowed, _NEVER)
 
     def _remember(
         self, keys: torch.Tensor, input_ids: torch.Tensor, cache: Cache | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put new keys and ids into the cache; give those of all tokens, [B, S, D] and [B, S].
+        """Put new keys and ids into the cache; give those of all tokens, [B, S, J · D] and [B, S].
 
         Ids travel as numbers in the place of attention values: float32 holds them exactly.
         """

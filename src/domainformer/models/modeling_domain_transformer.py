@@ -224,7 +224,7 @@ class DomainTransformerModel(DomainTransformerPreTrainedModel):
 class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationMixin):
     """Next-token prediction; the output layer shares the embedding's weights.
 
-    With ``config.copy_width`` the logits are log-probabilities of a mixture with copies of
+    With ``config.copy_heads`` the logits are log-probabilities of a mixture with copies of
     earlier tokens (see :class:`DomainTransformerCopyHead`).
 
     Args:
@@ -247,9 +247,12 @@ class DomainTransformerForCausalLM(DomainTransformerPreTrainedModel, GenerationM
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.copy_head = (
             DomainTransformerCopyHead(
-                config.hidden_size, width=config.copy_width, layer_index=config.num_hidden_layers
+                config.hidden_size,
+                width=config.copy_width,
+                heads=config.copy_heads,
+                layer_index=config.num_hidden_layers,
             )
-            if config.copy_width
+            if config.copy_heads
             else None
         )
         self.post_init()
