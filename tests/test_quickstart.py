@@ -12,7 +12,7 @@ import pytest
 from domainformer.data import EventTable, simulate, write_simulated
 from domainformer.errors import ConfigError, DataError, MissingExtraError, SchemaError
 from domainformer.inference import load_bundle
-from domainformer.quickstart import quickstart, read_events, write_start
+from domainformer.quickstart import DEMO_ENTITIES, quickstart, read_events, write_start
 from domainformer.run import read_run
 
 SMALL = (
@@ -174,12 +174,12 @@ def test_columns_are_guessed_where_names_make_it_plain(table):
 @pytest.mark.parametrize("domain", ["finance", "ecommerce", "health"])
 def test_the_whole_job_on_simulated_events(tmp_path, domain):
     """As `domainformer quickstart` runs it, but for fewer tokens."""
-    budget = ("training.max_tokens=300000",)
+    budget = ("training.max_tokens=200000",)
     made = quickstart(
         domain=domain, output=tmp_path / domain, overrides=budget, split="entity", say=len
     )
     own = EventTable.read(made.source, **_columns(domain))
-    assert own.n_entities == 1500
+    assert own.n_entities == DEMO_ENTITIES
     assert made.evaluation.probe is not None
     headline = [s for s in made.evaluation.next_event.slots if s.view == "history_only"]
     ahead = [s.name for s in headline if s.log_loss["model"] < s.log_loss["most_popular"]]
