@@ -7,13 +7,20 @@ For each table: `domainformer quickstart --data …` in a process of its own, th
 With --collect nothing is run: finished run folders are read.
 """
 
+# ruff: noqa: E402 - the import path is mended before anything is imported
+
 from __future__ import annotations
+
+import os
+import sys
+
+# This folder holds a tokenize.py, which would hide the standard library's from the imports below.
+_HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
