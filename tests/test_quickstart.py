@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from domainformer.data import EventTable, simulate, write_simulated
+from domainformer.data import write_simulated
 from domainformer.errors import ConfigError, DataError, MissingExtraError, SchemaError
+from domainformer.evaluation.baselines import POPULAR
 from domainformer.inference import load_bundle
 from domainformer.quickstart import DEMO_ENTITIES, quickstart, read_events, write_start
 from domainformer.run import read_run
@@ -170,24 +171,31 @@ def test_columns_are_guessed_where_names_make_it_plain(table):
     assert read_events(table, model="nowhere").fingerprint() == guessed.fingerprint()
 
 
+def _of_itself(page):
+    """Whether a page loads nothing from elsewhere (names of XML dialects are no addresses)."""
+    return "http://" not in page.replace("http://www.w3.org", "")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("domain", ["finance", "ecommerce", "health"])
-def test_the_whole_job_on_simulated_events(tmp_path, domain):
-    """As `domainformer quickstart` runs it, but for fewer tokens."""
-    budget = ("training.max_tokens=200000",)
-    made = quickstart(
-        domain=domain, output=tmp_path / domain, overrides=budget, split="entity", say=len
-    )
-    own = EventTable.read(made.source, **_columns(domain))
-    assert own.n_entities == DEMO_ENTITIES
+@pytest.mark.timeout(1800)
+def test_the_whole_job_as_make_demo_runs_it(tmp_path):
+    made = quickstart(output=tmp_path / "demo", say=len)
+    table = read_events(made.source)
+    assert table.n_entities == DEMO_ENTITIES
     assert made.evaluation.probe is not None
-    headline = [s for s in made.evaluation.next_event.slots if s.view == "history_only"]
-    ahead = [s.name for s in headline if s.log_loss["model"] < s.log_loss["most_popular"]]
+    headline = made.evaluation.next_event.view("history_only")
+    ahead = [slot.name for slot in headline if slot.log_loss["model"] < slot.log_loss[POPULAR]]
     assert len(ahead) >= len(headline) / 2, ahead
-    page = made.report.read_text()
-    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert _of_itself(made.report.read_text())
 
 
-def _columns(domain):
-    table = simulate(domain, entities=2, events_per_entity=20)
-    return {"entity": table.entity, "time": table.time}
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("domain", ["ecommerce", "health"])
+def test_the_whole_job_in_other_domains(tmp_path, domain):
+    """With hardly any training: every step must work, the figures may be poor."""
+    steps = ("training.max_steps=20",)
+    made = quickstart(domain=domain, output=tmp_path / domain, overrides=steps, say=len)
+    assert made.evaluation.probe.label == "label"
+    assert len(made.evaluation.next_event.view("history_only")) >= 5
+    assert _of_itself(made.report.read_text())
