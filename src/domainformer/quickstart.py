@@ -360,7 +360,8 @@ def _budget(data: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]
     lengths = ("training.epochs", "training.max_steps", "training.max_tokens")
     chosen = any(override.startswith(lengths) for override in overrides)
     length = {} if chosen else {"max_tokens": DEMO_TOKENS if data is None else REAL_TOKENS}
-    return {"context": 512, "batch_tokens": 4096, "learning_rate": 2e-3, **length}
+    settings = {"context": 512, "batch_tokens": 4096, "learning_rate": 2e-3, "eval_rows": 64}
+    return settings | length
 
 
 def _beside(run_dir: Path, name: str) -> Path:
