@@ -10,17 +10,23 @@ that no gradient flows from one history to another. One thread; prints one table
 benchmarks/results/packing.json.
 """
 
+# ruff: noqa: E402 - the import path and threads are set before anything is imported
+
 from __future__ import annotations
 
-import argparse
 import os
+import sys
+
+# This folder holds a tokenize.py, which would hide the standard library's from the imports below.
+_HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import argparse
+import itertools
 import platform
 import time
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import itertools
 
 import numpy as np
 import torch
