@@ -194,7 +194,7 @@ def test_the_whole_job_as_make_demo_runs_it(tmp_path):
 @pytest.mark.parametrize("domain", ["ecommerce", "health"])
 def test_the_whole_job_in_other_domains(tmp_path, domain):
     """With hardly any training: every step must work, the figures may be poor."""
-    steps = ("training.max_steps=20",)
+    steps = ("training.max_steps=5", "training.eval_every=5", "training.eval_rows=16")
     made = quickstart(domain=domain, output=tmp_path / domain, overrides=steps, say=len)
     assert made.evaluation.probe.label == "label"
     assert len(made.evaluation.next_event.view("history_only")) >= 5
