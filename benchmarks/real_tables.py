@@ -32,10 +32,10 @@ TABLES = {
     "online_retail": "--data commerce/online_retail.parquet --entity customer_id --time timestamp",
     "physionet": "--data health/physionet2012_a_events.parquet --entity record_id --time minute "
     "--label in_hospital_death --label-table health/physionet2012_a_stays.parquet "
-    "--set training.max_tokens=2500000",
+    "--set training.max_tokens=1500000",
     "credit_default": "--data finance/credit_default_events.parquet --entity client_id "
     "--time month --label default_next_month "
-    "--label-table finance/credit_default_clients.parquet --set training.max_tokens=2500000",
+    "--label-table finance/credit_default_clients.parquet --set training.max_tokens=1500000",
 }
 
 
