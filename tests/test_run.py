@@ -70,12 +70,15 @@ def test_a_run_that_failed_before_its_first_step_is_replaced(tmp_path):
     assert not (again.directory / "store").exists()
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".", "", " ", "/etc"])
+@pytest.mark.parametrize("name", ["a/b", "..", ".", " ", "/etc"])
 def test_a_name_is_one_folder(tmp_path, name):
-    if name == "":
-        pytest.skip("an empty name asks for the run's id")
     with pytest.raises(ConfigError, match="cannot name a run"):
         start_run(tmp_path, name, kind="k", config={})
+
+
+def test_an_empty_name_asks_for_the_id(tmp_path):
+    run = start_run(tmp_path, "", kind="k", config={})
+    assert run.directory.name == run.record.id
 
 
 def test_resuming_compares_what_decides_the_result(tmp_path):
