@@ -1,0 +1,1 @@
+"""Tokenization beyond one process: an engine-free plan, and thin runners for several engines."""
