@@ -14,11 +14,12 @@ ALLOWED = {
     FieldType.NUMERICAL_CONTINUOUS: {"n_bins": 7},
     FieldType.NUMERICAL_DISCRETE: {"vocab_size": 7, "min_frequency": 2},
     FieldType.CATEGORICAL_FIXED: {"vocab_size": 7, "min_frequency": 2, "hash_buckets": 4},
-    FieldType.CATEGORICAL_ENTITY: {"vocab_size": 7, "min_frequency": 2, "hash_buckets": 4},
+    FieldType.CATEGORICAL_ENTITY: {"semantic_levels": 3, "semantic_codes": 16},
     FieldType.TEMPORAL: {"calendar_fields": ("year",), "elapsed_bins": 16, "year_anchor": 2020},
     FieldType.TEXT: {"max_tokens": 5},
     FieldType.SIGN: {},
 }
+LABELS = {"vocab_size": 7, "min_frequency": 2, "hash_buckets": 4}
 OPTIONS = {key: value for options in ALLOWED.values() for key, value in options.items()}
 
 
@@ -45,7 +46,8 @@ def test_options_of_the_type_are_taken_and_shown(kind):
 
 @pytest.mark.parametrize("kind", FieldType)
 def test_options_of_other_types_are_refused_all_at_once(kind):
-    foreign = {key: value for key, value in OPTIONS.items() if key not in ALLOWED[kind]}
+    own = {*ALLOWED[kind], *(LABELS if kind.is_categorical else ())}
+    foreign = {key: value for key, value in OPTIONS.items() if key not in own}
     with pytest.raises(SchemaError) as caught:
         FieldSpec("x", kind, **foreign)
     assert all(f"{key}: does not belong" in str(caught.value) for key in foreign)
@@ -58,6 +60,12 @@ def test_options_of_other_types_are_refused_all_at_once(kind):
         ({"field_type": "sign", "colum": "x"}, "did you mean 'column'"),
         ({"field_type": "sign", "name": "  "}, "a field needs a name"),
         ({"field_type": "sign", "column": ""}, "cannot be empty"),
+        ({"field_type": "categorical_entity", "semantic_levels": 9}, "from 0 to 8"),
+        ({"field_type": "categorical_entity", "semantic_codes": 16}, "without semantic_levels"),
+        (
+            {"field_type": "categorical_entity", "semantic_levels": 2, "hash_buckets": 4},
+            "hash_buckets: a semantic id has no use for it",
+        ),
         ({"field_type": "numerical_continuous", "n_bins": 1}, "from 2 to"),
         ({"field_type": "numerical_continuous", "n_bins": 5000}, "from 2 to"),
         ({"field_type": "numerical_continuous", "n_bins": "many"}, "n_bins: "),

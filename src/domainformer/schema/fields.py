@@ -8,6 +8,7 @@ tokenizers, the saved vocabulary and the single-event path cannot disagree::
     NUMERICAL_CONTINUOUS  [AMOUNT=B00] [AMOUNT=B01] …                     [AMOUNT_MISSING]
     NUMERICAL_DISCRETE    [QUANTITY=3] [QUANTITY=-1] … [QUANTITY_UNK]     [QUANTITY_MISSING]
     CATEGORICAL_*         [KIND=Postage] … [KIND_HASH=07] [KIND_UNK]      [KIND_MISSING]
+      semantic ids        [KIND_1=017] [KIND_2=203] … (see semantic.py)   [KIND_1_MISSING] …
     TEMPORAL              [TIME_MONTH=01] … [TIME_ELAPSED=FIRST] …        [TIME_MONTH_MISSING] …
     TEXT                  [MERCHANT] and then byte-level BPE tokens       [MERCHANT_MISSING]
 
@@ -26,6 +27,7 @@ from pydantic import ValidationError
 
 from domainformer.config import StrictConfig
 from domainformer.errors import SchemaError, nearest
+from domainformer.schema.semantic import MAX_CODES, MAX_LEVELS, code_problems, semantic_stems
 
 #: Ids 0 to 3 of every vocabulary.
 GENERIC_SPECIALS: tuple[str, ...] = ("[PAD]", "[BOS]", "[EOS]", "[UNK]")
@@ -79,11 +81,12 @@ CALENDAR_PARTS: MappingProxyType[str, CalendarPart] = MappingProxyType(
     }
 )
 
+_LABELS = frozenset({"vocab_size", "min_frequency", "hash_buckets"})
 _OPTIONS: dict[FieldType, frozenset[str]] = {
     FieldType.NUMERICAL_CONTINUOUS: frozenset({"n_bins", "binning", "edges"}),
     FieldType.NUMERICAL_DISCRETE: frozenset({"vocab_size", "min_frequency"}),
-    FieldType.CATEGORICAL_FIXED: frozenset({"vocab_size", "min_frequency", "hash_buckets"}),
-    FieldType.CATEGORICAL_ENTITY: frozenset({"vocab_size", "min_frequency", "hash_buckets"}),
+    FieldType.CATEGORICAL_FIXED: _LABELS,
+    FieldType.CATEGORICAL_ENTITY: _LABELS | {"semantic_levels", "semantic_codes"},
     FieldType.TEMPORAL: frozenset({"calendar_fields", "elapsed_bins", "year_anchor"}),
     FieldType.TEXT: frozenset({"max_tokens"}),
     FieldType.SIGN: frozenset(),
@@ -107,6 +110,8 @@ class FieldSpec(StrictConfig):
             k + 1 bins beside the zero bin.
         min_frequency: Discrete and categorical: rarer values become the field's UNK.
         hash_buckets: Categorical: values outside the vocabulary share this many hash tokens.
+        semantic_levels: Entity: codes of a semantic id (0: one token per entity).
+        semantic_codes: Entity: values of each code.
         elapsed_bins: Temporal: bins of the time since the entity's previous event, of which B00
             holds exactly zero (0: no elapsed token).
         year_anchor: Temporal: the first of the ten year tokens (None: the first year seen in fit).
@@ -134,6 +139,8 @@ class FieldSpec(StrictConfig):
     edges: tuple[float, ...] | None = None
     min_frequency: int = 1
     hash_buckets: int = 0
+    semantic_levels: int = 0
+    semantic_codes: int = 256
     elapsed_bins: int = 0
     year_anchor: int | None = None
     max_tokens: int = 16
@@ -197,6 +204,8 @@ def _problems(spec: FieldSpec) -> list[str]:
         ("n_bins", 2, MAX_BINS),
         ("min_frequency", 1, None),
         ("hash_buckets", 0, 1 << 20),
+        ("semantic_levels", 0, MAX_LEVELS),
+        ("semantic_codes", 2, MAX_CODES),
         ("elapsed_bins", 0, MAX_BINS),
         ("year_anchor", 1, 9990),
         ("max_tokens", 1, 1 << 16),
@@ -207,7 +216,7 @@ def _problems(spec: FieldSpec) -> list[str]:
             problems.append(f"{option}: must be {limit} (given: {value})")
     if spec.elapsed_bins == 1:
         problems.append("elapsed_bins: one bin is the zero bin, so give at least 2 (or 0: none)")
-    return sorted(problems) + _edge_problems(spec) + _calendar_problems(spec)
+    return sorted(problems) + _edge_problems(spec) + _calendar_problems(spec) + code_problems(spec)
 
 
 def _edge_problems(spec: FieldSpec) -> list[str]:
@@ -380,6 +389,8 @@ def token_stems(spec: FieldSpec) -> frozenset[str]:
         return frozenset(
             stem for part in parts for stem in (f"[{prefix}_{part}=", f"[{prefix}_{part}_MISSING]")
         )
+    if spec.semantic_levels:
+        return semantic_stems(prefix, spec.semantic_levels)
     stems = {missing_token(name)}
     stems.add(text_token(name) if spec.field_type is FieldType.TEXT else f"[{prefix}=")
     if spec.field_type.is_categorical or spec.field_type is FieldType.NUMERICAL_DISCRETE:

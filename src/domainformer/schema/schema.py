@@ -231,6 +231,8 @@ def _value_tokens(spec: FieldSpec) -> int:
         return spec.bin_count
     if spec.field_type is FieldType.TEMPORAL:
         return sum(CALENDAR_PARTS[part].size for part in spec.calendar_fields)
+    if spec.semantic_levels:
+        return spec.semantic_levels * spec.semantic_codes
     return spec.vocab_size or 0
 
 
