@@ -50,7 +50,7 @@ class Prediction:
 def slot_values(events: TokenizedEvents, grammar: SlotGrammar) -> npt.NDArray[np.int32]:
     """What stands at each slot of each event, as ids within the slot; −1 where nothing does.
 
-    The head of a slot is found by its id range, since the text before it makes its position
+    The head of a slot is found by its id, since the text before it makes its position
     differ from event to event.
 
     Args:
@@ -63,13 +63,13 @@ def slot_values(events: TokenizedEvents, grammar: SlotGrammar) -> npt.NDArray[np
     offsets = np.asarray(events.event_offsets)
     values = np.full((events.n_events, len(grammar.slots)), -1, np.int32)
     slot_of_id = grammar.slot_of_id
-    starts = grammar.starts.astype(np.int32)
+    place_of_id = grammar.place_of_id
     for first, last in _chunks(offsets):
         ids = np.asarray(events.ids[offsets[first] : offsets[last]])
         owner = np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1]))
         slots = slot_of_id[ids]
         heads = slots >= 0
-        values[owner[heads], slots[heads]] = ids[heads].astype(np.int32) - starts[slots[heads]]
+        values[owner[heads], slots[heads]] = place_of_id[ids[heads]]
     return values
 
 

@@ -36,6 +36,7 @@ from domainformer.evaluation.intervals import ClusterBootstrap, Interval
 from domainformer.evaluation.scoring import EventScores, SlotScores, score_events
 from domainformer.inference import Bundle
 from domainformer.inference.grammar import SlotGrammar
+from domainformer.tokenizers import Slot
 
 View = Literal["history_only", "within_event"]
 MODEL = "model"
@@ -257,7 +258,7 @@ def _slot_results(
         views.insert(0, ("history_only", scores.history))
     predictions = [
         SlotBaselines(
-            values[:, index], slot.width, first, train, grammar.first - slot.start
+            values[:, index], slot.width, first, train, _places(slot, grammar.first)
         ).predict(scores.events)
         for index, slot in enumerate(grammar.slots)
     ]
@@ -266,6 +267,11 @@ def _slot_results(
         for view, of_view in views
         for index in range(len(grammar.slots))
     ]
+
+
+def _places(slot: Slot, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where some ids stand among a slot's own; ids of other slots are left out."""
+    return np.flatnonzero(np.isin(slot.ids, ids))
 
 
 def _slot_result(
@@ -310,15 +316,16 @@ def _text_results(
     events: TokenizedEvents, grammar: SlotGrammar, scores: EventScores
 ) -> list[TextResult]:
     """Nats per BPE token; the baseline knows the frequency of tokens in training texts."""
-    if grammar.text_start == grammar.vocab_size:
+    if not len(grammar.text_ids):
         return []
     assert events.roles is not None
-    counts = np.ones(grammar.vocab_size - grammar.text_start)
+    counts = np.ones(len(grammar.text_ids))
     offsets = np.asarray(events.event_offsets)
     lengths = np.diff(offsets)
     in_train = np.repeat(np.asarray(events.roles) == TRAIN, lengths)
     ids = np.asarray(events.ids)
-    texts = ids[in_train & (ids >= grammar.text_start)].astype(np.int64) - grammar.text_start
+    texts = grammar.text_place_of_id[ids[in_train]]
+    texts = texts[texts >= 0]
     counts += np.bincount(texts, minlength=len(counts))
     log_popular = np.log(counts / counts.sum())
     owner_slot = _text_owners(events, grammar, scores.events)
@@ -346,4 +353,4 @@ def _text_owners(
         text = slots < 0
         for slot in np.unique(owner[text]):
             found.setdefault(int(slot), []).append(ids[text & (owner == slot)])
-    return {slot: np.concatenate(parts) - grammar.text_start for slot, parts in found.items()}
+    return {slot: grammar.text_place_of_id[np.concatenate(parts)] for slot, parts in found.items()}

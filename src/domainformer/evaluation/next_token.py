@@ -115,14 +115,19 @@ class BranchLogits:
         logits = self.output(self.hidden[chosen]).float()
         return logits if self.copy_head is None else self._mixed(chosen, logits)
 
-    def inside(self, branches: Ints, start: int, stop: int) -> npt.NDArray[np.float64]:
-        """Probabilities within the ids ``start:stop``, renormalised to sum to 1, ``[N, ids]``."""
+    def inside(self, branches: Ints, ids: slice | Ints) -> npt.NDArray[np.float64]:
+        """Probabilities within some ids, renormalised to sum to 1, ``[N, ids]``.
+
+        Args:
+            branches: Flat numbers of branches [N].
+            ids: What takes the ids out of the vocabulary (`Slot.index`).
+        """
         if self.copy_head is None:  # the other ids need not be computed
             hidden = self.hidden[torch.from_numpy(branches).to(self.hidden.device)]
-            bias = None if self.output.bias is None else self.output.bias[start:stop]
-            logits = torch.nn.functional.linear(hidden, self.output.weight[start:stop], bias)
+            bias = None if self.output.bias is None else self.output.bias[ids]
+            logits = torch.nn.functional.linear(hidden, self.output.weight[ids], bias)
         else:
-            logits = self.of(branches)[:, start:stop]
+            logits = self.of(branches)[:, ids]
         return logits.float().softmax(dim=-1).cpu().double().numpy()
 
     def _mixed(self, chosen: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

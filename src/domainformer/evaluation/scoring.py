@@ -223,10 +223,12 @@ def _score_within(
             chosen = np.flatnonzero(slots[part] == slot)
             where = places[part][chosen]
             if slot >= 0:
-                _score_heads(grammar, slot, where, wanted[chosen], logits[chosen], scores)
+                here = targets[part][chosen]
+                _score_heads(grammar, slot, where, here, logits[chosen], scores)
                 continue
-            bpe = logits[chosen, grammar.text_start :]
-            of_text = bpe.log_softmax(dim=-1).gather(1, wanted[chosen, None] - grammar.text_start)
+            bpe = logits[chosen][:, grammar.text_index]
+            places_B = torch.from_numpy(grammar.text_place_of_id[targets[part][chosen]])
+            of_text = bpe.log_softmax(dim=-1).gather(1, places_B[:, None].to(bpe.device))
             cells = (where, owner[part][chosen])
             np.add.at(scores.text_log_p, cells, of_text[:, 0].cpu().double().numpy())
             np.add.at(scores.text_tokens, cells, 1)
@@ -236,17 +238,17 @@ def _score_heads(
     grammar: SlotGrammar,
     slot: int,
     where: npt.NDArray[np.int64],
-    wanted_N: torch.Tensor,
+    happened: npt.NDArray[np.int64],
     logits_NV: torch.Tensor,
     scores: EventScores,
 ) -> None:
     """Scores of one slot at some positions, within the slot's own ids."""
-    start, stop = grammar.slots[slot].start, grammar.slots[slot].stop
-    inside = logits_NV[:, start:stop]
-    log_p = inside.log_softmax(dim=-1).gather(1, wanted_N[:, None] - start)[:, 0]
+    inside = logits_NV[:, grammar.slots[slot].index]
+    place_N = torch.from_numpy(grammar.place_of_id[happened].astype(np.int64)).to(inside.device)
+    log_p = inside.log_softmax(dim=-1).gather(1, place_N[:, None])[:, 0]
     mass = (inside.logsumexp(dim=-1) - logits_NV.logsumexp(dim=-1)).exp()
     scores.within.log_p[where, slot] = log_p.cpu().double().numpy()
-    scores.within.correct[where, slot] = (inside.argmax(dim=-1) == wanted_N - start).cpu().numpy()
+    scores.within.correct[where, slot] = (inside.argmax(dim=-1) == place_N).cpu().numpy()
     scores.within.outside[where, slot] = 1.0 - mass.clamp(max=1.0).cpu().double().numpy()
 
 
@@ -323,12 +325,12 @@ class _Branches:
         for slot in np.unique(slots[~self.done]):
             head = self.grammar.slots[slot]
             here = np.flatnonzero((slots == slot) & ~self.done)
-            inside = self.logits.inside(here, head.start, head.stop)
-            picked = _inverse_cdf(inside, self.draws[here, step]) + head.start
+            inside = self.logits.inside(here, head.index)
+            picked = head.ids[_inverse_cdf(inside, self.draws[here, step])]
             open_text = in_text[here]
             if open_text.any():
                 picked[open_text] = self._draw_with_text(here[open_text], slot, step)
-            leaves = (picked >= head.start) & (picked < head.stop)
+            leaves = self.grammar.slot_of_id[picked] == slot
             ids[here] = picked
             np.add.at(self.sums[slot], here[leaves] // self.samples, inside[leaves])
         return ids
@@ -339,7 +341,7 @@ class _Branches:
         """Inside a text: a BPE token, or the head of the next slot, which ends the text."""
         head, grammar = self.grammar.slots[slot], self.grammar
         logits = self.logits.of(here)
-        ids = np.r_[head.start : head.stop, grammar.text_start : grammar.vocab_size]
+        ids = np.concatenate([head.ids, grammar.text_ids])
         allowed = logits[:, ids].softmax(dim=-1).cpu().double().numpy()
         return ids[_inverse_cdf(allowed, self.draws[here, step])]
 
@@ -373,9 +375,9 @@ class _Branches:
         happened = np.full((len(scores.log_p), len(self.grammar.slots)), -1, np.int64)
         slots = slot_of_id[targets]
         happened[owners[slots >= 0], slots[slots >= 0]] = targets[slots >= 0]
-        for slot, head in enumerate(self.grammar.slots):
+        for slot in range(len(self.grammar.slots)):
             mean = self.sums[slot][real] / self.samples
-            target = happened[places[real], slot] - head.start
+            target = self.grammar.place_of_id[happened[places[real], slot]]
             p = mean[np.arange(len(target)), target]
             scores.log_p[places[real], slot] = np.log(np.maximum(p, np.finfo(np.float64).tiny))
             scores.correct[places[real], slot] = mean.argmax(axis=1) == target

@@ -1,14 +1,14 @@
 """The grammar of events: which ids may stand at the next position.
 
-An event is a fixed row of slots, each with its own contiguous range of ids. Only text is ragged:
+An event is a fixed row of slots, each with its own ids. Only text is ragged:
 after its marker come BPE tokens, as many as the field's budget allows, and the first id that is
 none of them is already the head of the next slot (of the next event, where text comes last)::
 
     slot         kind           sign        …   merchant               kind (next event)
     ids          [KIND=Fuel]    [SIGN=POS]      [MERCHANT] sh ell      [KIND=Post]
-    allowed      range of KIND  SIGN            MERCHANT   BPE ∪ KIND  …
+    allowed      ids of KIND    SIGN            MERCHANT   BPE ∪ KIND  …
 
-A :class:`SlotGrammar` knows the ranges; a :class:`GrammarState` follows many rows at once, each at
+A :class:`SlotGrammar` knows the ids; a :class:`GrammarState` follows many rows at once, each at
 its own place, in a few array operations per step.
 """
 
@@ -30,7 +30,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SlotGrammar:
-    """The slots of an event, as ranges and masks over the vocabulary.
+    """The slots of an event, as ids and masks over the vocabulary.
 
     Args:
         slots: The positions of an event in order; a text is its marker.
@@ -57,7 +57,8 @@ class SlotGrammar:
             unknown.update(hash_token(spec.name, bucket) for bucket in range(spec.hash_buckets))
             first.add(elapsed_first_token(spec.name))
         text_start, _ = tokenizer.bpe_range
-        named = list(enumerate(tokenizer.vocab[:text_start]))
+        layout = tokenizer.layout
+        named = list(zip(layout.token_ids.tolist(), layout.tokens, strict=True))
         return cls(
             slots=slots,
             vocab_size=tokenizer.vocab_size,
@@ -72,22 +73,39 @@ class SlotGrammar:
         return len(self.slots) + sum(slot.max_tokens for slot in self.slots)
 
     @cached_property
-    def starts(self) -> Ints:
-        """First id of each slot, ``[slots]``."""
-        return np.array([slot.start for slot in self.slots], np.int64)
-
-    @cached_property
-    def stops(self) -> Ints:
-        """One past the last id of each slot, ``[slots]``."""
-        return np.array([slot.stop for slot in self.slots], np.int64)
-
-    @cached_property
     def slot_of_id(self) -> npt.NDArray[np.int16]:
-        """The slot whose range holds an id; −1 for BPE and generic ids, ``[vocab_size]``."""
+        """The slot that an id belongs to; −1 for BPE and generic ids, ``[vocab_size]``."""
         owner = np.full(self.vocab_size, -1, np.int16)
         for index, slot in enumerate(self.slots):
-            owner[slot.start : slot.stop] = index
+            owner[slot.index] = index
         return owner
+
+    @cached_property
+    def place_of_id(self) -> npt.NDArray[np.int32]:
+        """Place of an id among its slot's own (`Slot.ids`); −1 elsewhere, ``[vocab_size]``."""
+        place = np.full(self.vocab_size, -1, np.int32)
+        for slot in self.slots:
+            place[slot.index] = np.arange(slot.width)
+        return place
+
+    @cached_property
+    def text_ids(self) -> Ints:
+        """BPE ids, ascending; empty where no field is text."""
+        first = self.text_start
+        return first + np.flatnonzero(self.slot_of_id[first:] < 0)
+
+    @cached_property
+    def text_place_of_id(self) -> Ints:
+        """Place of a BPE id among `text_ids`; −1 elsewhere, ``[vocab_size]``."""
+        place = np.full(self.vocab_size, -1, np.int64)
+        place[self.text_ids] = np.arange(len(self.text_ids))
+        return place
+
+    @property
+    def text_index(self) -> slice | Ints:
+        """What takes the BPE out of an axis over the vocabulary: a slice where one will do."""
+        ids, first = self.text_ids, self.text_start
+        return slice(first, None) if len(ids) == self.vocab_size - first else ids
 
     def head_masks(self, without: Ints) -> Mask:
         """Ids allowed at each slot, ``[slots, vocab_size]``.
@@ -97,7 +115,7 @@ class SlotGrammar:
         """
         masks = np.zeros((len(self.slots), self.vocab_size), np.bool_)
         for index, slot in enumerate(self.slots):
-            masks[index, slot.start : slot.stop] = True
+            masks[index, slot.index] = True
             reduced = masks[index].copy()
             reduced[without] = False
             if reduced.any():
@@ -125,6 +143,8 @@ class GrammarState:
         self.text_left = np.zeros(rows, np.int64)
         self.events = np.zeros(rows, np.int64)
         self._heads = grammar.head_masks(np.zeros(0, np.int64) if without is None else without)
+        self._text = np.zeros(grammar.vocab_size, np.bool_)
+        self._text[grammar.text_ids] = True
         self._missing = np.array([slot.missing for slot in grammar.slots], np.int64)
         self._budgets = np.array([slot.max_tokens for slot in grammar.slots], np.int64)
 
@@ -132,7 +152,7 @@ class GrammarState:
         """Ids that may come next, ``[rows, vocab_size]``."""
         rows = np.arange(len(self.slot)) if rows is None else rows
         masks = self._heads[self.slot[rows]]
-        masks[self.text_left[rows] > 0, self.grammar.text_start :] = True
+        masks[self.text_left[rows] > 0] |= self._text
         return masks
 
     def between_events(self) -> Mask:
@@ -141,8 +161,7 @@ class GrammarState:
 
     def is_head(self, ids: Ints) -> Mask:
         """Which of the next ids are heads of the next slot, ``[rows]``."""
-        grammar = self.grammar
-        return (ids >= grammar.starts[self.slot]) & (ids < grammar.stops[self.slot])
+        return self.grammar.slot_of_id[ids] == self.slot
 
     def advance(self, ids: Ints, moving: Mask | None = None) -> None:
         """Consume one id per row.
@@ -157,7 +176,7 @@ class GrammarState:
         moving = np.ones(len(ids), np.bool_) if moving is None else moving
         head = self.is_head(ids) & moving
         text = moving & ~head
-        wrong = text & ~((ids >= self.grammar.text_start) & (self.text_left > 0))
+        wrong = text & ~(self._text[ids] & (self.text_left > 0))
         if wrong.any():
             row = int(np.argmax(wrong))
             raise TokenizerError(

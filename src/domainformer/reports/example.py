@@ -10,6 +10,8 @@ from domainformer.data.splits import TRAIN
 from domainformer.data.store import TokenStore
 from domainformer.tokenizers import DomainTokenizer
 from domainformer.tokenizers.fields import BytePairModel
+from domainformer.tokenizers.fields.text import FIRST_PIECE
+from domainformer.tokenizers.slots import BPE
 
 _EVENTS = 3
 _ENTITIES = 200
@@ -48,22 +50,19 @@ def example_event(tokenizer: DomainTokenizer, store: TokenStore) -> list[Example
 
 def _tokens(tokenizer: DomainTokenizer, ids: list[int]) -> ExampleEvent:
     """Heads of slots as they are; the pieces of a text as one."""
-    first_piece, _ = tokenizer.bpe_range
-    slots = {slot.start: slot for slot in tokenizer.slots}
-    starts = np.array(sorted(slots))
-    vocab = tokenizer.vocab
+    layout, vocab = tokenizer.layout, tokenizer.vocab
     bpe = BytePairModel(tokenizer.backend) if tokenizer.layout.has_text else None
     tokens: ExampleEvent = []
     pieces: list[int] = []
     for token_id in [*ids, None]:
-        if token_id is not None and token_id >= first_piece:
-            pieces.append(token_id - first_piece)
+        if token_id is not None and layout.slot_of_id[token_id] == BPE:
+            pieces.append(int(layout.local_of_id[token_id]) - FIRST_PIECE)
             continue
         if pieces and bpe is not None:
             owner = tokens[-1]
             tokens.append(ExampleToken(bpe.decode(pieces), owner.field, owner.slot, len(pieces)))
             pieces = []
         if token_id is not None:
-            slot = slots[int(starts[np.searchsorted(starts, token_id, side="right") - 1])]
+            slot = layout.slots[layout.slot_of_id[token_id]]
             tokens.append(ExampleToken(vocab[token_id], slot.field, slot.name))
     return tokens

@@ -6,7 +6,7 @@
                                ├▶ tokens per event
                                └▶ events and tokens per entity
 
-The ranges of ids of two slots never overlap, so one count per id and role tells everything about
+The ids of two slots never overlap, so one count per id and role tells everything about
 every slot; only text pieces are shared by all text fields.
 """
 
@@ -22,8 +22,9 @@ from domainformer.data.keys import NULL_TIME
 from domainformer.data.splits import ROLE_NAMES, TEST, TRAIN
 from domainformer.data.store import TokenStore
 from domainformer.reports.numbers import duration
+from domainformer.schema.fields import hash_token, unknown_token
 from domainformer.tokenizers import DomainTokenizer, Slot
-from domainformer.tokenizers.slots import Block
+from domainformer.tokenizers.slots import Block, Layout
 
 Counts = npt.NDArray[np.int64]
 
@@ -167,10 +168,9 @@ def slot_statistics(
         counts: Of the store.
         most: Tokens to show of slots without an order; slots with one show all.
     """
+    layout = tokenizer.layout
     return [
-        _slot(block, slot, counts, most)
-        for block in tokenizer.layout.blocks
-        for slot in block.slots
+        _slot(layout, block, slot, counts, most) for block in layout.blocks for slot in block.slots
     ]
 
 
@@ -210,9 +210,11 @@ def _added(first: Counts, second: Counts) -> Counts:
     return total
 
 
-def _slot(block: Block, slot: Slot, counts: StoreCounts, most: int) -> SlotStatistics:
-    own = counts.by_id[:, slot.start : slot.stop]
-    local = np.arange(slot.start, slot.stop) - block.start
+def _slot(
+    layout: Layout, block: Block, slot: Slot, counts: StoreCounts, most: int
+) -> SlotStatistics:
+    own = counts.by_id[:, slot.index]
+    local = layout.local_of_id[slot.ids]
     probes = [block.tokenizer.describe(int(i))["kind"] for i in local[:4]]
     ordered = bool(slot.part) or any(kind in _ORDERED for kind in probes) or _is_small_number(slot)
     shown = np.arange(slot.width) if ordered else np.argsort(-own[TRAIN], kind="stable")[:most]
@@ -222,7 +224,7 @@ def _slot(block: Block, slot: Slot, counts: StoreCounts, most: int) -> SlotStati
         _token(block, int(local[i]), float(train[i]), None if test is None else float(test[i]))
         for i in shown
     ]
-    unknown = np.isin(local, _unknown_ids(block, slot))
+    unknown = _is_unknown(block, local)
     return SlotStatistics(
         slot=slot,
         tokens=[one for one in tokens if one.train or one.test or one.kind in ("value", "bin")],
@@ -230,7 +232,7 @@ def _slot(block: Block, slot: Slot, counts: StoreCounts, most: int) -> SlotStati
         hidden_share=float(max(0.0, train.sum() - train[shown].sum())),
         ordered=ordered,
         used=int((own[TRAIN] > 0).sum()),
-        missing=_by_role(own[:, slot.missing - slot.start], counts.events),
+        missing=_by_role(own[:, slot.ids == slot.missing].sum(axis=1), counts.events),
         unknown=_by_role(own[:, unknown].sum(axis=1), counts.events),
         has_unknown=bool(unknown.any()),
     )
@@ -240,15 +242,12 @@ def _is_small_number(slot: Slot) -> bool:
     return str(slot.kind) == "numerical_discrete" and slot.width <= 34
 
 
-def _unknown_ids(block: Block, slot: Slot) -> Counts:
-    """Local ids of the slot that do not tell a value: UNK next to MISSING, buckets at the end."""
-    first, stop = slot.start - block.start, slot.stop - block.start
-    buckets = block.spec.hash_buckets
-    candidates = [first + 1, *range(max(first + 2, stop - buckets), stop)]
-    describe = block.tokenizer.describe
-    return np.array(
-        [i for i in candidates if i < stop and describe(i)["kind"] in ("unknown", "hash")], np.int64
-    )
+def _is_unknown(block: Block, local: Counts) -> npt.NDArray[np.bool_]:
+    """Which local ids of a slot do not tell a value: UNK and the hash buckets."""
+    name = block.spec.name
+    tokens = {unknown_token(name), *(hash_token(name, i) for i in range(block.spec.hash_buckets))}
+    vocab = block.tokenizer.vocab
+    return np.array([vocab[i] in tokens for i in local.tolist()], np.bool_)
 
 
 def _token(block: Block, local_id: int, train: float, test: float | None) -> Token:

@@ -27,14 +27,11 @@ from domainformer.tokenizers.fields.calendar import CalendarTokenizer
 from domainformer.tokenizers.fields.elapsed import ElapsedTimeTokenizer
 from domainformer.tokenizers.fields.numeric import SignTokenizer
 from domainformer.tokenizers.fields.shapes import BinTokenizer
-from domainformer.tokenizers.fields.text import FIRST_PIECE, TextTokenizer
-from domainformer.tokenizers.slots import UNK_ID, Block, Layout
+from domainformer.tokenizers.fields.text import TextTokenizer
+from domainformer.tokenizers.slots import BPE, GENERIC, UNK_ID, Block, Layout
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-_BPE = -1
-_GENERIC = -2
 
 
 @dataclass(frozen=True)
@@ -63,17 +60,13 @@ def parse_ids(layout: Layout, ids: npt.ArrayLike, vocab_size: int) -> ParsedEven
             named.
     """
     flat = _as_flat(ids, vocab_size)
-    slot_of_id = np.full(vocab_size, _BPE, dtype=np.int64)
-    slot_of_id[: layout.first_bpe] = _GENERIC
-    for index, slot in enumerate(layout.slots):
-        slot_of_id[slot.start : slot.stop] = index
-    slots = slot_of_id[flat]
+    slots = layout.slot_of_id[flat]
     _check_grammar(layout, flat, slots)
 
     at = np.flatnonzero(slots >= 0)
     heads = flat[at].reshape(-1, len(layout.slots))
     # A head is followed by as many BPE ids as lie between it and the next other id.
-    others = np.flatnonzero(slots != _BPE)
+    others = np.flatnonzero(slots != BPE)
     followers = np.diff(np.append(others, len(flat))) - 1
     lengths = followers[slots[others] >= 0].reshape(heads.shape)
     texts = {}
@@ -110,18 +103,18 @@ def _check_grammar(layout: Layout, flat: Ints, slots: Ints) -> None:
     is_head = slots >= 0
     before: Ints = np.cumsum(is_head) - is_head
     wrong_head = is_head & (slots != before % count)
-    wrong_generic = (slots == _GENERIC) & ((before % count != 0) | (flat == UNK_ID))
+    wrong_generic = (slots == GENERIC) & ((before % count != 0) | (flat == UNK_ID))
     # The id that a BPE id belongs to is the last one before it that is not BPE.
-    owner = np.maximum.accumulate(np.where(slots == _BPE, -1, np.arange(len(flat))))
-    opens = np.zeros(layout.first_bpe, dtype=bool)
+    owner = np.maximum.accumulate(np.where(slots == BPE, -1, np.arange(len(flat))))
+    opens = np.zeros(layout.vocab_size, dtype=bool)
     for slot in layout.slots:
         if slot.ragged:
-            opens[slot.start : slot.stop] = True
+            opens[slot.index] = True
             opens[slot.missing] = False
     opened = np.zeros(len(flat), dtype=bool)
-    owned = (slots == _BPE) & (owner >= 0)
+    owned = (slots == BPE) & (owner >= 0)
     opened[owned] = opens[flat[owner[owned]]]
-    wrong = np.flatnonzero(wrong_head | wrong_generic | ((slots == _BPE) & ~opened))
+    wrong = np.flatnonzero(wrong_head | wrong_generic | ((slots == BPE) & ~opened))
     if wrong.size:
         position = int(wrong[0])
         raise TokenizerError(
@@ -221,7 +214,8 @@ def _by_block(layout: Layout, parsed: ParsedEvents) -> Iterator[tuple[Block, Int
     position = 0
     for block in layout.blocks:
         stop = position + len(block.slots)
-        yield block, parsed.heads[:, position:stop] - block.start, parsed.texts.get(position)
+        local = layout.to_local(block, parsed.heads[:, position:stop])
+        yield block, local, parsed.texts.get(position)
         position = stop
 
 
@@ -257,7 +251,7 @@ def _local_text(layout: Layout, heads: Ints, text: Ragged) -> Ragged:
     is_head = np.zeros(len(values), dtype=bool)
     is_head[offsets[:-1]] = True
     values[is_head] = heads
-    values[~is_head] = text.values - (layout.first_bpe - FIRST_PIECE)
+    values[~is_head] = layout.local_of_id[text.values]
     return Ragged(values, offsets)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -156,12 +156,15 @@ class DomainTokenizer:
             if isinstance(block.tokenizer, TextTokenizer):
                 assert bpe is not None
                 block.tokenizer.bind(bpe)
-        vocab = [*layout.tokens, *(bpe.tokens if bpe else ())]
-        decisive = {
+        layout = layout.with_pieces(len(bpe.tokens) if bpe else 0)
+        vocab = layout.vocabulary(bpe.tokens if bpe else ())
+        decisive: dict[str, Any] = {
             "schema": self.schema.fingerprint(),
             "fields": [block.tokenizer.state() for block in layout.blocks],
             "tokenizer": hashlib.sha256(backend.to_str().encode()).hexdigest(),
         }
+        if layout.growths:
+            decisive["growths"] = [asdict(growth) for growth in layout.growths]
         events = EventEncoder(layout, vocab)
         self._parts = _Fitted(layout, backend, vocab, events, fingerprint(decisive))
         return self
@@ -199,13 +202,22 @@ class DomainTokenizer:
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """The positions of an event, each with its own contiguous range of ids."""
+        """The positions of an event, each with its own ids (`Slot.ids`)."""
         return self.layout.slots
 
     @property
     def bpe_range(self) -> tuple[int, int]:
-        """First BPE id and one past the last; equal where there is no text."""
-        return self.layout.first_bpe, self.vocab_size
+        """First BPE id and one past the last; equal where there is no text.
+
+        After an extension other ids lie between them: `bpe_ids` tells which are BPE's own.
+        """
+        ids = self.bpe_ids
+        return (int(ids[0]), int(ids[-1]) + 1) if len(ids) else (self.vocab_size, self.vocab_size)
+
+    @property
+    def bpe_ids(self) -> npt.NDArray[np.int64]:
+        """The ids of the byte-level BPE, int64, in the order of its own; empty without text."""
+        return self.layout.piece_ids
 
     @property
     def vocab(self) -> list[str]:

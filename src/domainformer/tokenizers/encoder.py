@@ -261,5 +261,5 @@ def _text_spans(
     is_piece = np.ones(len(ids), dtype=bool)
     is_piece[offsets[:-1]] = False
     flat = np.fromiter(chain.from_iterable(pieces), np.int64, int(is_piece.sum()))
-    ids[is_piece] = flat + layout.first_bpe
+    ids[is_piece] = layout.of_pieces(flat)
     return Spans(codes, ids, offsets, None)

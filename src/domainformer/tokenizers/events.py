@@ -42,7 +42,12 @@ class EventEncoder:
             text = isinstance(tokenizer, TextTokenizer)
             elapsed = isinstance(tokenizer, ElapsedTimeTokenizer)
             kind = _TEXT if text else _ELAPSED if elapsed else _FIXED
-            self._steps.append((block.spec.source, tokenizer.encode_one, block.start, kind))
+            step: _Step = (block.spec.source, tokenizer.encode_one, block.start, kind)
+            if block.added or (text and len(layout.pieces) > 1):
+                # Ids that extensions added lie elsewhere, so a table stands for the addition.
+                globally = _looked_up(tokenizer.encode_one, layout.ids_of(block).tolist())
+                step = (block.spec.source, globally, 0, _FIXED)
+            self._steps.append(step)
 
     def ids(self, event: Event, previous_time: Any) -> list[int]:
         """Token ids of one event (see `DomainTokenizer.encode_event`)."""
@@ -93,6 +98,17 @@ class EventEncoder:
             if missing and event
             else "give every column; None stands for a value that is not known",
         )
+
+
+def _looked_up(
+    encode_one: Callable[[Any], tuple[int, ...]], global_ids: list[int]
+) -> Callable[[Any], tuple[int, ...]]:
+    """A scalar encoder that gives ids of the shared vocabulary."""
+
+    def encode(value: Any) -> tuple[int, ...]:
+        return tuple([global_ids[local] for local in encode_one(value)])
+
+    return encode
 
 
 def gap(time: Any, previous: Any, *, field: str) -> float | None:

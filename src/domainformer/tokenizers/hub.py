@@ -93,12 +93,17 @@ def read_files(folder: Path) -> DomainTokenizer:
         expected = state["fingerprint"]
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder / STATE_FILE, error) from error
-    layout = lay_out([restore(spec, field) for spec, field in saved])
     tokens = tokens_by_id(backend, where=str(folder / TOKENIZER_FILE))
-    if tuple(tokens[: layout.first_bpe]) != layout.tokens:
-        raise _mixed(folder, f"{TOKENIZER_FILE} has other tokens than {STATE_FILE}")
+    fields = [restore(spec, field) for spec, field in saved]
+    named = sum(len(field.vocab) for field in fields) + len(GENERIC_SPECIALS)
+    pieces = max(0, len(tokens) - named) if has_bpe(backend) else 0
+    layout = lay_out(fields, pieces=pieces)
     if layout.has_text and not has_bpe(backend):
         raise _mixed(folder, f"{TOKENIZER_FILE} has no BPE model, and a field is text")
+    if len(tokens) != layout.vocab_size or layout.tokens != tuple(
+        tokens[index] for index in layout.token_ids.tolist()
+    ):
+        raise _mixed(folder, f"{TOKENIZER_FILE} has other tokens than {STATE_FILE}")
     tokenizer.assemble(layout, backend)
     if tokenizer.fingerprint != expected:
         raise _mixed(

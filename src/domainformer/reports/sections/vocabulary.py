@@ -118,16 +118,16 @@ def _pieces(run: Collected) -> Markup | None:
     """The text pieces, which all text fields share."""
     assert run.tokenizer is not None
     assert run.counts is not None
-    first, stop = run.tokenizer.bpe_range
-    if first == stop:
+    ids = run.tokenizer.bpe_ids
+    if not len(ids):
         return None
-    used = run.counts.by_id[0, first:stop]
+    used = run.counts.by_id[0, ids]
     top = np.argsort(-used, kind="stable")[:20]
     vocab = run.tokenizer.vocab
-    shown = " · ".join(vocab[first + int(i)].replace("Ġ", "␣") for i in top if used[i])
+    shown = " · ".join(vocab[ids[i]].replace("Ġ", "␣") for i in top if used[i])
     per_event = used.sum() / max(1, int(run.counts.events[0]))
     return paragraph(
-        f"Text: {stop - first:,} byte-pair tokens, {int((used > 0).sum()):,} of them used, "
+        f"Text: {len(ids):,} byte-pair tokens, {int((used > 0).sum()):,} of them used, "
         f"{per_event:.1f} per training event. Most frequent: ",
         tag("code", shown),
     )
