@@ -18,11 +18,13 @@ from domainformer.schema.fields import (
 from domainformer.schema.infer import infer_schema
 from domainformer.schema.presets import ECOMMERCE_SCHEMA, FINANCE_SCHEMA, HEALTH_SCHEMA, PRESETS
 from domainformer.schema.schema import DomainSchema
+from domainformer.schema.sources import Source
 
 __all__ = [
     "FieldType",
     "FieldSpec",
     "DomainSchema",
+    "Source",
     "infer_schema",
     "InferredSchema",
     "ColumnEvidence",

@@ -91,7 +91,7 @@ _OPTIONS: dict[FieldType, frozenset[str]] = {
     FieldType.TEXT: frozenset({"max_tokens"}),
     FieldType.SIGN: frozenset(),
 }
-_FOR_ALL = frozenset({"name", "field_type", "column", "description"})
+_FOR_ALL = frozenset({"name", "field_type", "column", "optional", "description"})
 
 
 class FieldSpec(StrictConfig):
@@ -105,6 +105,8 @@ class FieldSpec(StrictConfig):
         calendar_fields: Temporal: calendar parts in token order, out of month, dow, dom, hour,
             quarter and year; may be empty where ``elapsed_bins`` is given.
         column: The source column where its name differs from the field's.
+        optional: A value that is null emits no token at all, instead of the field's MISSING. The
+            first field of an event cannot be optional (with sources, any field can be).
         binning: Continuous: ``"quantile"``, ``"log"`` (log-uniform) or ``"fixed"`` (``edges``).
         edges: Continuous, fixed: the k inner borders of |x|, positive and increasing; they make
             k + 1 bins beside the zero bin.
@@ -135,6 +137,7 @@ class FieldSpec(StrictConfig):
     n_bins: int = 21
     calendar_fields: tuple[str, ...] = ("month", "dow", "dom", "hour")
     column: str | None = None
+    optional: bool = False
     binning: Literal["quantile", "log", "fixed"] = "quantile"
     edges: tuple[float, ...] | None = None
     min_frequency: int = 1
