@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domainformer.data.augment import Interchangeable, ValueSubstitution
 from domainformer.data.dataset import DomainSequenceDataset
 from domainformer.data.store import TokenStore
 from domainformer.errors import ConfigError, DataError
@@ -280,3 +281,24 @@ def test_a_too_long_event_is_found_in_its_shard(tmp_path, make_events):
     with pytest.raises(DataError, match="longer than the") as caught:
         DomainSequenceDataset(store, context=8, train_roles=None)
     assert "shard 1, event 0, entity 0" in str(caught.value)
+
+
+def test_substitution_depends_on_seed_epoch_and_document_alone(make_events):
+    events = make_events(3, vocab_size=30)
+    swap = ValueSubstitution([Interchangeable(tuple(range(4, 30)))], 0.5, vocab_size=30)
+    plain = DomainSequenceDataset(events, context=40, train_roles=None)
+    first = DomainSequenceDataset(events, context=40, train_roles=None, augment=swap)
+    again = pickle.loads(pickle.dumps(first))
+    assert documents(again) == documents(first) != documents(plain)
+    assert [len(ids) for _, ids, _ in documents(first)] == [len(i) for _, i, _ in documents(plain)]
+    assert all(ids[1:] == labels[1:] for _, ids, labels in documents(first))
+    at_start = documents(first)
+    first.set_epoch(1)
+    again.set_epoch(1)
+    assert documents(first) == documents(again) != at_start
+
+
+def test_what_is_scored_is_never_substituted(make_events):
+    swap = ValueSubstitution([Interchangeable((4, 5))], 0.5, vocab_size=30)
+    with pytest.raises(ConfigError, match="exclude"):
+        DomainSequenceDataset(make_events(3, vocab_size=30), score_roles=(1,), augment=swap)

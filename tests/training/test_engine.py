@@ -23,6 +23,7 @@ from domainformer.training import (
     pretrain,
     read_metrics,
 )
+from domainformer.training.engine import substitution
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "dropout": 0.1}
 
@@ -238,3 +239,21 @@ def test_an_unpacked_run_with_tokens_as_its_length(table, tmp_path):
     config = config_for(tmp_path, packed=False, max_steps=None, max_tokens=3000)
     result = pretrain(config, table=table)
     assert 3000 <= result.metrics["tokens"] < 4500
+
+
+def test_substitution_knows_the_values_of_categorical_fields_alone(whole):
+    tokenizer = load_bundle(whole.model_dir).tokenizer
+    made = substitution(tokenizer, 0.1)
+    assert substitution(tokenizer, 0.0) is None
+    swapped = {tokenizer.vocab[i] for group in made.groups for i in (*group.values, group.unknown)}
+    fields = ("[CATEGORY", "[CHANNEL", "[DESCRIPTION")
+    known = {t for t in tokenizer.vocab if t.startswith(fields) and not t.endswith("_MISSING]")}
+    assert {"[CATEGORY_UNK]", "[CHANNEL_UNK]"} < known
+    assert swapped == known
+
+
+def test_substitution_changes_the_training_and_is_part_of_the_run(table, whole, tmp_path):
+    result = pretrain(config_for(tmp_path, max_steps=2, substitute_values=0.5), table=table)
+    plain = pretrain(config_for(tmp_path, "plain", max_steps=2), table=table)
+    assert result.record.config["training"]["substitute_values"] == 0.5
+    assert result.metrics["eval_loss"] != plain.metrics["eval_loss"]

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from domainformer.data.augment import ValueSubstitution
 from domainformer.data.packing import (
     Keep,
     Packing,
@@ -47,6 +48,7 @@ _ARGUMENTS = (
     "bos_id",
     "seed",
     "shuffle",
+    "augment",
 )
 
 
@@ -83,6 +85,7 @@ class DomainSequenceDataset:
         seed: Non-negative seed of order and packing.
         shuffle: Whether epochs differ. Otherwise documents keep the order of entities and times
             where they are not packed, and rows are the same in every epoch.
+        augment: For training: replaces values of a document, by (seed, epoch, document).
 
     Raises:
         DataError: No event has the roles asked for, the source has none, or an event is longer
@@ -116,12 +119,14 @@ class DomainSequenceDataset:
         bos_id: int = 1,
         seed: int = 0,
         shuffle: bool = True,
+        augment: ValueSubstitution | None = None,
     ) -> None:
         self.source = source
         self.context, self.packed, self.keep = context, packed, keep
         self.train_roles = None if train_roles is None else tuple(train_roles)
         self.score_roles = None if score_roles is None else tuple(score_roles)
         self.min_history, self.bos_id, self.seed, self.shuffle = min_history, bos_id, seed, shuffle
+        self.augment = augment
         self._check_arguments()
         self._shards: tuple[Shard | TokenizedEvents, ...] = (
             source.shards if isinstance(source, TokenStore) else (source,)
@@ -138,6 +143,12 @@ class DomainSequenceDataset:
                 "keep='newest' and score_roles exclude each other",
                 why="scoring plans its own windows, so that each event is scored once",
                 next_step="leave keep at 'all'",
+            )
+        if self.score_roles is not None and self.augment is not None:
+            raise ConfigError(
+                "augment and score_roles exclude each other",
+                why="events are scored as they happened",
+                next_step="leave augment at None",
             )
         for role in (*(self.train_roles or ()), *(self.score_roles or ())):
             if not 0 <= role <= 255:
@@ -273,6 +284,9 @@ class DomainSequenceDataset:
         input_ids[0] = self.bos_id
         input_ids[1:] = shard.ids[start : start + input_ids.size - 1]
         if self.score_roles is None:
+            if self.augment is not None:
+                rng = np.random.default_rng((self.seed, self.epoch, document))
+                input_ids[:] = self.augment(input_ids, rng)
             labels[1:] = input_ids[1:]
             return
         windows = self._documents.windows

@@ -144,6 +144,8 @@ class TrainingConfig(StrictConfig):
         save_every: Steps between checkpoints; None: at each evaluation.
         log_every: Steps between lines of ``metrics.jsonl``.
         keep: Checkpoints kept beside the best.
+        substitute_values: Probability that a categorical value is replaced throughout a training
+            history, so that the model trusts the history (see :mod:`domainformer.data.augment`).
         seed: Of initialisation, order and dropout.
         threads: Processor threads; None leaves the process as it is.
         report_to: Further trackers, ``tensorboard`` or ``trackio``.
@@ -169,6 +171,7 @@ class TrainingConfig(StrictConfig):
     save_every: int | None = Field(None, ge=1)
     log_every: int = Field(10, ge=1)
     keep: int = Field(2, ge=1)
+    substitute_values: float = Field(0.0, ge=0, le=1)
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()

@@ -25,9 +25,9 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from domainformer.data import EventTable
+from domainformer.data.augment import ValueSubstitution, interchangeable
 from domainformer.data.dataset import DomainSequenceDataset
 from domainformer.data.splits import TRAIN, VALIDATION
-from domainformer.data.store import TokenStore
 from domainformer.errors import ConfigError, nearest
 from domainformer.inference import save_bundle
 from domainformer.models import (
@@ -37,7 +37,8 @@ from domainformer.models import (
     DomainTransformerForCausalLM,
 )
 from domainformer.run import RUN_FILE, Run, RunRecord, resume_run, run_directory, start_run
-from domainformer.schema import DomainSchema
+from domainformer.schema import DomainSchema, FieldType
+from domainformer.tokenizers import DomainTokenizer
 from domainformer.training.checkpoints import newest_checkpoint
 from domainformer.training.config import (
     MAY_DIFFER_ON_RESUME,
@@ -127,7 +128,7 @@ def pretrain(
             config.model, prepared.tokenizer.vocab_size, config.training.context
         )
         model = DomainTransformerForCausalLM(settings).to(device())
-        train_rows, eval_rows = sequence_rows(prepared.store, config)
+        train_rows, eval_rows = sequence_rows(prepared, config)
         collate = Collator(
             prepared.tokenizer.pad_id,
             packed=config.training.packed,
@@ -204,15 +205,16 @@ def model_settings(config: ModelConfig, vocab_size: int, context: int) -> Domain
 
 
 def sequence_rows(
-    store: TokenStore, config: RunConfig
+    prepared: Prepared, config: RunConfig
 ) -> tuple[DomainSequenceDataset, DomainSequenceDataset | None]:
     """Rows to train on, and rows that score the validation events (None where there are none)."""
-    training = config.training
+    training, store = config.training, prepared.store
     shared = {"context": training.context, "packed": training.packed}
     train_rows = DomainSequenceDataset(
         store,
         train_roles=(TRAIN,),
         seed=training.seed,
+        augment=substitution(prepared.tokenizer, training.substitute_values),
         **shared,  # type: ignore[arg-type]
     )
     has_validation = any(bool(np.any(shard.roles == VALIDATION)) for shard in store.shards)
@@ -226,6 +228,19 @@ def sequence_rows(
         **shared,  # type: ignore[arg-type]
     )
     return train_rows, eval_rows
+
+
+def substitution(tokenizer: DomainTokenizer, rate: float) -> ValueSubstitution | None:
+    """What replaces categorical values in training histories, or None where nothing shall."""
+    if not rate:
+        return None
+    groups = []
+    for slot in tokenizer.slots:
+        categorical = slot.kind in (FieldType.CATEGORICAL_FIXED, FieldType.CATEGORICAL_ENTITY)
+        if categorical and not slot.part:  # the parts of a semantic id make sense together only
+            unknown = slot.missing + 1  # the second of a categorical block
+            groups.append(([i for i in slot.ids.tolist() if i > unknown], unknown))
+    return ValueSubstitution(interchangeable(groups), rate, tokenizer.vocab_size)
 
 
 def plan_of(

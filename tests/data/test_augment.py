@@ -1,0 +1,57 @@
+"""Value substitution: consistent within a history, confined to its field, and off when off."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domainformer.data.augment import Interchangeable, ValueSubstitution, interchangeable
+from domainformer.errors import ConfigError
+
+KIND = Interchangeable(tuple(range(6, 12)), unknown=5)
+SHOP = Interchangeable(tuple(range(14, 40)), unknown=13)
+ID_LISTS = st.lists(st.integers(0, 49), min_size=1, max_size=60)
+
+
+def swap(rate: float) -> ValueSubstitution:
+    return ValueSubstitution([KIND, SHOP], rate, vocab_size=50)
+
+
+@given(ID_LISTS, st.integers(0, 2**32), st.floats(0, 1))
+def test_a_value_becomes_one_token_of_its_own_field_everywhere(ids, seed, rate):
+    before = np.array(ids)
+    after = swap(rate)(before, np.random.default_rng(seed))
+    assert before.tolist() == ids
+    for value in np.unique(before):
+        (became,) = np.unique(after[before == value])
+        if value == became:
+            continue
+        (group,) = [group for group in (KIND, SHOP) if value in group.values]
+        assert became == group.unknown or became in group.values
+
+
+def test_the_rate_is_the_share_of_replaced_values_and_half_of_them_become_unknown():
+    ids = np.array([*KIND.values, *SHOP.values])
+    results = [swap(0.3)(ids, np.random.default_rng(seed)) for seed in range(2000)]
+    changed = np.mean([result != ids for result in results])
+    unknown = np.mean([np.isin(result, (5, 13)) for result in results])
+    # A value drawn at random may be the value itself, with probability 1 in 6 or in 26.
+    assert changed == pytest.approx(0.3 * (1 - 0.5 * (6 / 6 + 26 / 26) / 32), abs=0.01)
+    assert unknown == pytest.approx(0.15, abs=0.01)
+
+
+def test_rate_zero_changes_nothing_and_equal_seeds_agree():
+    ids = np.arange(50)
+    assert swap(0.0)(ids, np.random.default_rng(0)) is ids
+    first, second = (swap(0.5)(ids, np.random.default_rng(7)) for _ in range(2))
+    assert np.array_equal(first, second)
+
+
+def test_a_field_of_one_value_has_nothing_to_choose_from():
+    assert interchangeable([([7], 6), ([], None)]) == []
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1])
+def test_a_rate_that_is_no_probability_is_refused(rate):
+    with pytest.raises(ConfigError, match="probability"):
+        swap(rate)
