@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,7 @@ from domainformer.schema.fields import category_token, hash_token, missing_token
 from domainformer.tokenizers.base import MISSING
 from domainformer.tokenizers.fields.columns import canonical_text, dictionary
 from domainformer.tokenizers.fields.numeric import UNKNOWN
-from domainformer.tokenizers.fields.shapes import Codes, LookupTokenizer
+from domainformer.tokenizers.fields.shapes import Codes, LookupTokenizer, room_for
 
 if TYPE_CHECKING:
     from domainformer.schema.fields import FieldSpec
@@ -24,8 +25,8 @@ class CategoricalTokenizer(LookupTokenizer):
 
     ::
 
-        id   0         1      2 …                       2 + values …
-             MISSING   UNK    values, frequent first    hash buckets, if any
+        id   0         1      2 …                       2 + values …            then
+             MISSING   UNK    values, frequent first    hash buckets, if any    added values
 
     Values are compared by their canonical text, so that 3, 3.0 and "3" are one category and true
     and "true" another, whether the column is of strings, integers, floats, booleans, decimals,
@@ -50,29 +51,46 @@ class CategoricalTokenizer(LookupTokenizer):
 
     kind: ClassVar[str] = "categorical"
     values: list[str]
+    added: list[str]
 
     def fit(self, column: pl.Series) -> Self:
         """Count the values of a training column and keep the most frequent."""
-        codes, distinct = dictionary(column, field=self.spec.name)
-        counts: Counter[str] = Counter()
-        # Two values may share a text (3 and 3.0), so their counts are added.
-        occurrences = np.bincount(codes, minlength=len(distinct)).tolist()
-        for value, count in zip(distinct, occurrences, strict=True):
-            text = canonical_text(value)
-            if text is not None and count:
-                counts[text] += count
+        counts = count_values(column, field=self.spec.name)
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         frequent = [text for text, count in ranked if count >= self.spec.min_frequency]
         return self._built(frequent[: self.spec.vocab_size])
 
-    def _built(self, values: list[str]) -> Self:
+    def extended(
+        self, column: pl.Series, *, min_frequency: int | None = None, most: int | None = None
+    ) -> Self:
+        """A tokenizer with the frequent new values of a column behind all others.
+
+        Example:
+            >>> from domainformer.schema import FieldSpec
+            >>> spec = FieldSpec("kind", "categorical_fixed", hash_buckets=1)
+            >>> kind = CategoricalTokenizer(spec).fit(pl.Series(["b"]))
+            >>> kind.extended(pl.Series(["new", "b"])).vocab[2:]
+            ['[KIND=b]', '[KIND_HASH=00]', '[KIND=new]']
+        """
+        self._require_fitted()
+        counts = count_values(column, field=self.spec.name)
+        least = self.spec.min_frequency if min_frequency is None else min_frequency
+        new = [(n, text) for text, n in counts.items() if n >= least and text not in self._index]
+        texts = [text for _, text in sorted(new, key=lambda item: (-item[0], item[1]))]
+        texts = texts[: room_for(self.spec.vocab_size, len(self._index), most)]
+        return type(self)(self.spec)._built(self.values, self.added + texts) if texts else self
+
+    def _built(self, values: list[str], added: Sequence[str] = ()) -> Self:
         name = self.spec.name
-        self.values = values
+        self.values, self.added = values, list(added)
         self._vocab = [missing_token(name), unknown_token(name)]
         self._vocab += [category_token(name, value) for value in values]
         self._first_bucket = len(self._vocab)
         self._vocab += [hash_token(name, bucket) for bucket in range(self.spec.hash_buckets)]
+        self._first_added = len(self._vocab)
+        self._vocab += [category_token(name, value) for value in self.added]
         self._index = {value: UNKNOWN + 1 + i for i, value in enumerate(values)}
+        self._index |= {value: self._first_added + i for i, value in enumerate(self.added)}
         return self
 
     def codes(self, column: pl.Series) -> Codes:
@@ -100,7 +118,7 @@ class CategoricalTokenizer(LookupTokenizer):
     def decode(self, ids: Any) -> pl.Series:
         """The text of each value; null for missing, unknown and hash tokens."""
         chosen = self._checked(ids)[:, 0]
-        texts = [None, None, *self.values, *[None] * self.spec.hash_buckets]
+        texts = [None, None, *self.values, *[None] * self.spec.hash_buckets, *self.added]
         lookup = pl.Series(self.spec.name, texts, dtype=pl.String)
         return lookup.gather(pl.Series(chosen))
 
@@ -109,19 +127,41 @@ class CategoricalTokenizer(LookupTokenizer):
         token = self._token(local_id)
         if local_id <= UNKNOWN:
             return {"token": token, "kind": "unknown" if local_id else "missing"}
+        if local_id >= self._first_added:
+            value = self.added[local_id - self._first_added]
+            return {"token": token, "kind": "value", "value": value}
         if local_id >= self._first_bucket:
             return {"token": token, "kind": "hash", "bucket": local_id - self._first_bucket}
         return {"token": token, "kind": "value", "value": self.values[local_id - UNKNOWN - 1]}
 
     def state(self) -> dict[str, Any]:
-        """The values of the vocabulary, in its order."""
+        """The values of the vocabulary, in its order, and those that extensions added."""
         self._require_fitted()
-        return {"kind": self.kind, "values": list(self.values)}
+        added = {"added": list(self.added)} if self.added else {}
+        return {"kind": self.kind, "values": list(self.values), **added}
 
     @classmethod
     def from_state(cls, spec: FieldSpec, state: dict[str, Any]) -> Self:
         """A fitted tokenizer from what `state` gave."""
-        return cls(spec)._built(list(state["values"]))
+        return cls(spec)._built(list(state["values"]), list(state.get("added", ())))
+
+
+def count_values(column: pl.Series, *, field: str) -> dict[str, int]:
+    """How often each category of a column occurs, by its canonical text.
+
+    Example:
+        >>> count_values(pl.Series([3.0, 3.5, 3.0, None]), field="size")
+        {'3': 2, '3.5': 1}
+    """
+    codes, distinct = dictionary(column, field=field)
+    counts: Counter[str] = Counter()
+    # Two values may share a text (3 and 3.0), so their counts are added.
+    occurrences = np.bincount(codes, minlength=len(distinct)).tolist()
+    for value, count in zip(distinct, occurrences, strict=True):
+        text = canonical_text(value)
+        if text is not None and count:
+            counts[text] += count
+    return dict(counts)
 
 
 def hash_bucket(text: str, buckets: int) -> int:

@@ -8,6 +8,7 @@ An amount becomes two tokens, so that size and direction are learned apart::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -30,6 +31,7 @@ from domainformer.tokenizers.fields.shapes import (
     bin_medians,
     interval,
     restored_floats,
+    room_for,
 )
 
 if TYPE_CHECKING:
@@ -195,6 +197,8 @@ class DiscreteTokenizer(LookupTokenizer):
 
     kind: ClassVar[str] = "discrete"
     kept: Int64Array
+    fitted_values: Int64Array
+    added: list[int]
 
     def fit(self, column: pl.Series) -> Self:
         """Count the whole numbers of a training column and keep the most frequent."""
@@ -205,13 +209,41 @@ class DiscreteTokenizer(LookupTokenizer):
         best = np.lexsort((values, -counts))[: self.spec.vocab_size]
         return self._built(np.sort(values[best]))
 
-    def _built(self, kept: Int64Array) -> Self:
+    def extended(
+        self, column: pl.Series, *, min_frequency: int | None = None, most: int | None = None
+    ) -> Self:
+        """A tokenizer with the frequent new numbers of a column behind all others.
+
+        Example:
+            >>> from domainformer.schema import FieldSpec
+            >>> quantity = DiscreteTokenizer(FieldSpec("quantity", "numerical_discrete"))
+            >>> quantity.fit(pl.Series([5, 9])).extended(pl.Series([7, 9])).vocab[2:]
+            ['[QUANTITY=5]', '[QUANTITY=9]', '[QUANTITY=7]']
+        """
+        self._require_fitted()
+        numbers, missing, odd = as_whole_numbers(column, field=self.spec.name)
+        values, counts = np.unique(numbers[~(missing | odd)], return_counts=True)
+        least = self.spec.min_frequency if min_frequency is None else min_frequency
+        new = (counts >= least) & ~np.isin(values, self.kept)
+        values, counts = values[new], counts[new]
+        room = room_for(self.spec.vocab_size, len(self.kept), most)
+        best = np.sort(values[np.lexsort((values, -counts))[:room]])
+        if not len(best):
+            return self
+        return type(self)(self.spec)._built(self.fitted_values, [*self.added, *best.tolist()])
+
+    def _built(self, fitted: Int64Array, added: Sequence[int] = ()) -> Self:
         name = self.spec.name
-        self.kept = kept
-        values = kept.tolist()
+        self.fitted_values, self.added = fitted, list(added)
+        values = [*fitted.tolist(), *added]
         self._vocab = [missing_token(name), unknown_token(name)]
         self._vocab += [discrete_token(name, value) for value in values]
         self._index = {value: UNKNOWN + 1 + i for i, value in enumerate(values)}
+        # Columns are looked up in increasing order, wherever the ids of the numbers lie.
+        ordered = np.asarray(values, dtype=np.int64)
+        order = np.argsort(ordered, kind="stable")
+        self.kept, self._local = ordered[order], order.astype(np.int32) + UNKNOWN + 1
+        self._values = ordered
         return self
 
     def codes(self, column: pl.Series) -> Codes:
@@ -225,12 +257,12 @@ class DiscreteTokenizer(LookupTokenizer):
             codes = (np.clip(numbers, low - 1, high + 1) - (low - 2)).astype(np.int32)
             table = np.full((high - low + 4, 1), UNKNOWN, dtype=np.int32)
             table[0] = MISSING
-            table[self.kept - (low - 2), 0] = np.arange(len(self.kept)) + UNKNOWN + 1
+            table[self.kept - (low - 2), 0] = self._local
         else:
             at = np.searchsorted(self.kept, numbers).clip(max=len(self.kept) - 1)
             found = self.kept[at] == numbers
             codes = np.where(found, at + UNKNOWN + 1, UNKNOWN).astype(np.int32)
-            table = np.arange(len(self.vocab), dtype=np.int32)[:, None]
+            table = np.concatenate([[MISSING, UNKNOWN], self._local]).astype(np.int32)[:, None]
         codes[odd] = UNKNOWN
         codes[missing] = MISSING
         return Codes(codes, table)
@@ -248,7 +280,7 @@ class DiscreteTokenizer(LookupTokenizer):
     def decode(self, ids: Any) -> pl.Series:
         """The number of each id; null for missing and unknown."""
         chosen = self._checked(ids)[:, 0]
-        lookup = pl.Series(self.spec.name, [None, None, *self.kept.tolist()], dtype=pl.Int64)
+        lookup = pl.Series(self.spec.name, [None, None, *self._values.tolist()], dtype=pl.Int64)
         return lookup.gather(pl.Series(chosen))
 
     def describe(self, local_id: int) -> dict[str, Any]:
@@ -256,15 +288,17 @@ class DiscreteTokenizer(LookupTokenizer):
         token = self._token(local_id)
         if local_id <= UNKNOWN:
             return {"token": token, "kind": "unknown" if local_id else "missing"}
-        value = int(self.kept[local_id - UNKNOWN - 1])
+        value = int(self._values[local_id - UNKNOWN - 1])
         return {"token": token, "kind": "value", "value": value}
 
     def state(self) -> dict[str, Any]:
-        """The numbers of the vocabulary."""
+        """The numbers of the vocabulary, and those that extensions added."""
         self._require_fitted()
-        return {"kind": self.kind, "values": self.kept.tolist()}
+        added = {"added": list(self.added)} if self.added else {}
+        return {"kind": self.kind, "values": self.fitted_values.tolist(), **added}
 
     @classmethod
     def from_state(cls, spec: FieldSpec, state: dict[str, Any]) -> Self:
         """A fitted tokenizer from what `state` gave."""
-        return cls(spec)._built(np.asarray(state["values"], dtype=np.int64))
+        added = [int(value) for value in state.get("added", ())]
+        return cls(spec)._built(np.asarray(state["values"], dtype=np.int64), added)

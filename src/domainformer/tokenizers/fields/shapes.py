@@ -183,3 +183,15 @@ def interval(low: float | None, high: float | None) -> dict[str, Any]:
 def restored_floats(values: Sequence[float | None]) -> Float64Array:
     """Floats from JSON data, where null stands for NaN."""
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def room_for(vocab_size: int | None, known: int, most: int | None) -> int | None:
+    """How many values an extension may add: ``most``, or what the spec's limit leaves.
+
+    Example:
+        >>> room_for(10, 8, None), room_for(10, 12, None), room_for(10, 10, 3)
+        (2, 0, 3)
+    """
+    if most is not None or vocab_size is None:
+        return most
+    return max(0, vocab_size - known)
