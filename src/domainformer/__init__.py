@@ -82,7 +82,11 @@ if TYPE_CHECKING:
         MagnitudeBucketTokenizer,
         SignTokenizer,
         TextTokenizer,
+        ValidationReport,
         add_domain_tokens,
+        annotate_event,
+        describe_tokenizer,
+        validate_tokenizer,
     )
     from domainformer.training import RunConfig, RunResult, pretrain
     from domainformer.training.finetune import finetune
@@ -119,6 +123,10 @@ __all__ = [
     "DomainTokenizer",
     "DomainTokenizerBuilder",
     "add_domain_tokens",
+    "describe_tokenizer",
+    "annotate_event",
+    "validate_tokenizer",
+    "ValidationReport",
     "DomainTransformerConfig",
     "DomainTransformerModel",
     "DomainTransformerForCausalLM",
@@ -201,7 +209,11 @@ _PACKAGES = {
         "MagnitudeBucketTokenizer",
         "SignTokenizer",
         "TextTokenizer",
+        "ValidationReport",
         "add_domain_tokens",
+        "annotate_event",
+        "describe_tokenizer",
+        "validate_tokenizer",
     ),
     "training": ("RunConfig", "RunResult", "finetune", "pretrain"),
 }

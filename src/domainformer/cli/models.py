@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from domainformer.cli.data import Entity, Table, Time
-from domainformer.cli.output import JSON, OVERWRITE, next_command, results, say, show
+from domainformer.cli.output import JSON, OVERWRITE, next_command, progress, results, say, show
 
 Model = Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")]
 
@@ -88,9 +88,16 @@ def evaluate(
     """Score next events per field against the honest baselines, on held-out events."""
     from domainformer.evaluation import evaluate as score
 
-    evaluation = score(
-        run, label=label, labels=label_table, max_events=events, samples=samples, seed=seed
-    )
+    with progress("scoring events") as tell:
+        evaluation = score(
+            run,
+            label=label,
+            labels=label_table,
+            max_events=events,
+            samples=samples,
+            seed=seed,
+            progress=tell,
+        )
     if as_json:
         show(evaluation.to_json(), as_json=True)
     else:
@@ -114,7 +121,8 @@ def embed(
 
     target, folder = fresh_file(output, overwrite), model_folder(model)
     events = read_events(table, entity=entity, time=time, model=folder)
-    embed_to_parquet(load_bundle(folder), events, target, how=how)
+    with progress("embedding entities") as tell:
+        embed_to_parquet(load_bundle(folder), events, target, how=how, progress=tell)
     say(f"{events.n_entities:,} entities")
     results.print(str(target), markup=False)
 
@@ -147,16 +155,18 @@ def generate(
     history = read_events(table, entity=entity, time=time, model=folder)
     if entities is not None:
         history = history.take_entities(np.arange(min(entities, history.n_entities)))
-    frame = run(
-        load_bundle(folder),
-        history,
-        n_events=events,
-        n_samples=samples,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-    )
+    with progress("generating histories") as tell:
+        frame = run(
+            load_bundle(folder),
+            history,
+            n_events=events,
+            n_samples=samples,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+            progress=tell,
+        )
     if target is None:
         results.print(frame.write_csv(), markup=False, end="")
         return

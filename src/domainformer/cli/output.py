@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 # A pipe or a file has no width of its own; tables need room.
 WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 132
 
 results = Console(highlight=False, soft_wrap=True, width=WIDTH)
+# How often a job tells where it is when nobody watches a terminal.
+SECONDS_BETWEEN_LINES = 15.0
+
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -32,6 +39,58 @@ def show(value: Any, *, as_json: bool = False) -> None:
             results.print(f"{key}: {item}", markup=False)
     else:
         results.print(value)
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a verb is, on stderr: a bar on a terminal, else a line now and then.
+
+    Yields:
+        What takes (done, in all), as the library's progress callbacks are called.
+    """
+    if not messages.is_terminal:
+        yield _lines(label)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    # Transient: what is left on the screen are results, not bars.
+    with Progress(*columns, console=messages, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(label: str) -> Callable[[int, int], None]:
+    """A line every 15 seconds, so that a log tells that the job lives and when it will end."""
+    started = told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if done and done < total and now - told >= SECONDS_BETWEEN_LINES:
+            told = now
+            left = (now - started) * (total - done) / done
+            say(f"{label}: {done:,} of {total:,}, about {_time(left)} left")
+
+    return tell
+
+
+def _time(seconds: float) -> str:
+    """Seconds as people wait for them.
+
+    Example:
+        >>> _time(42), _time(90), _time(7300)
+        ('42 s', '1 min 30 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def next_command(text: str) -> None:

@@ -7,7 +7,7 @@
     domain.py             DomainTokenizer: fit, encode, decode, save: start here
     encoder.py, kernels.py, events.py, decoder.py    its bulk, single-event and inverse paths
     vocabulary.py, hub.py, builder.py                Hugging Face: files, tokens, builder
-    describe.py           what each id stands for, for people
+    inspection/           what the tokens say, and whether the tokenizer keeps its promises
 
 May import ``data``, ``schema`` and what lies below; never ``models``. torch and transformers are
 imported by ``hub.py`` alone, inside functions.
@@ -15,7 +15,6 @@ imported by ``hub.py`` alone, inside functions.
 
 from domainformer.tokenizers.base import FieldTokenizer, Ragged, SlotRange
 from domainformer.tokenizers.builder import DomainTokenizerBuilder
-from domainformer.tokenizers.describe import describe_vocabulary, render_vocabulary
 from domainformer.tokenizers.domain import DomainTokenizer
 from domainformer.tokenizers.fields import (
     CalendarTokenizer,
@@ -29,6 +28,15 @@ from domainformer.tokenizers.fields import (
     train_bpe,
 )
 from domainformer.tokenizers.hub import add_domain_tokens
+from domainformer.tokenizers.inspection import (
+    AnnotatedEvent,
+    ValidationReport,
+    annotate_event,
+    describe_tokenizer,
+    describe_vocabulary,
+    render_vocabulary,
+    validate_tokenizer,
+)
 from domainformer.tokenizers.slots import Block, Layout, Slot
 
 __all__ = [
@@ -50,6 +58,11 @@ __all__ = [
     "ElapsedTimeTokenizer",
     "TextTokenizer",
     "train_bpe",
+    "describe_tokenizer",
     "describe_vocabulary",
     "render_vocabulary",
+    "annotate_event",
+    "AnnotatedEvent",
+    "validate_tokenizer",
+    "ValidationReport",
 ]
