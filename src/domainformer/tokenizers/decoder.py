@@ -1,26 +1,20 @@
-"""From ids back to events: parse by the slots, then decode each field's column at once.
+"""From parsed ids back to values: each field's column is decoded at once.
 
-The slots make a regular grammar: heads stand in the order of the slots, over and over; BPE ids
-follow only the marker of a text; generic specials (padding, begin, end) stand only between events::
-
-    [BOS] kind sign bin  [TEXT] bpe bpe  kind sign bin  [TEXT_MISSING]  [PAD] [PAD]
-          ╰──────── event 0 ──────────╯  ╰───────── event 1 ─────────╯
-
-All checks are array operations over the whole sequence, whatever its length.
+`parsing` divides the ids into events and fills in what they leave out; here each block of each form
+becomes a column (a date: one for each part; a sign and a magnitude of one column: that column), and
+the events of several sources are put into one table again.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from domainformer.errors import TokenizerError
 from domainformer.schema.fields import FieldSpec, FieldType
 from domainformer.tokenizers.base import Ragged
 from domainformer.tokenizers.fields.calendar import CalendarTokenizer
@@ -28,122 +22,56 @@ from domainformer.tokenizers.fields.elapsed import ElapsedTimeTokenizer
 from domainformer.tokenizers.fields.numeric import SignTokenizer
 from domainformer.tokenizers.fields.shapes import BinTokenizer
 from domainformer.tokenizers.fields.text import TextTokenizer
-from domainformer.tokenizers.slots import BPE, GENERIC, UNK_ID, Block, Layout
+from domainformer.tokenizers.parsing import ParsedEvents
+from domainformer.tokenizers.slots import Block, Layout
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ParsedEvents:
-    """The ids of some events by slot.
+def decode_forms(
+    parsed: Sequence[ParsedEvents], *, source_column: str | None, intervals: bool
+) -> pl.DataFrame:
+    """Decode parsed events of all forms: a row per event, in the order of the ids.
+
+    With sources the columns are those of all sources, null where an event's source has no such
+    field, after one that names the source. Where two sources decode a column to different types,
+    each has its own, called ``source.column``.
 
     Args:
-        heads: Global id at each slot, int64 [n_events, n_slots].
-        texts: BPE ids that follow the head of a ragged slot, by slot index.
+        parsed: What `parse_ids` gave.
+        source_column: The column of the sources; None where there are none.
+        intervals: Add the ends of every bin, as ``…_low`` and ``…_high``.
     """
-
-    heads: Ints
-    texts: dict[int, Ragged]
-
-
-def parse_ids(layout: Layout, ids: npt.ArrayLike, vocab_size: int) -> ParsedEvents:
-    """Divide a flat sequence of ids into events.
-
-    Args:
-        layout: The slots.
-        ids: Token ids, [n_tokens]; whole events, with generic specials only between them.
-        vocab_size: Number of ids.
-
-    Raises:
-        TokenizerError: The ids are not a sequence of whole events; the first wrong position is
-            named.
-    """
-    flat = _as_flat(ids, vocab_size)
-    slots = layout.slot_of_id[flat]
-    _check_grammar(layout, flat, slots)
-
-    at = np.flatnonzero(slots >= 0)
-    heads = flat[at].reshape(-1, len(layout.slots))
-    # A head is followed by as many BPE ids as lie between it and the next other id.
-    others = np.flatnonzero(slots != BPE)
-    followers = np.diff(np.append(others, len(flat))) - 1
-    lengths = followers[slots[others] >= 0].reshape(heads.shape)
-    texts = {}
-    for index, slot in enumerate(layout.slots):
-        if slot.ragged:
-            first = at.reshape(heads.shape)[:, index] + 1
-            texts[index] = _spans(flat.astype(np.int32), first, lengths[:, index])
-    return ParsedEvents(heads, texts)
-
-
-def _as_flat(ids: npt.ArrayLike, vocab_size: int) -> Ints:
-    flat = np.asarray(ids)
-    if flat.size == 0:
-        return np.empty(0, np.int64)
-    if flat.ndim != 1 or flat.dtype.kind not in "iu":
-        raise TokenizerError(
-            f"cannot decode {flat.dtype} of shape {flat.shape}",
-            next_step="pass a flat sequence of integer ids",
-        )
-    flat = flat.astype(np.int64)
-    outside = np.flatnonzero((flat < 0) | (flat >= vocab_size))
-    if outside.size:
-        raise TokenizerError(
-            f"the id {flat[outside[0]]} is outside the vocabulary of {vocab_size}",
-            where=f"position {outside[0]}",
-        )
-    return flat
-
-
-def _check_grammar(layout: Layout, flat: Ints, slots: Ints) -> None:
-    """Find the first position that breaks the grammar, whichever rule it breaks."""
-    names = [slot.name for slot in layout.slots]
-    count = len(names)
-    is_head = slots >= 0
-    before: Ints = np.cumsum(is_head) - is_head
-    wrong_head = is_head & (slots != before % count)
-    wrong_generic = (slots == GENERIC) & ((before % count != 0) | (flat == UNK_ID))
-    # The id that a BPE id belongs to is the last one before it that is not BPE.
-    owner = np.maximum.accumulate(np.where(slots == BPE, -1, np.arange(len(flat))))
-    opens = np.zeros(layout.vocab_size, dtype=bool)
-    for slot in layout.slots:
-        if slot.ragged:
-            opens[slot.index] = True
-            opens[slot.missing] = False
-    opened = np.zeros(len(flat), dtype=bool)
-    owned = (slots == BPE) & (owner >= 0)
-    opened[owned] = opens[flat[owner[owned]]]
-    wrong = np.flatnonzero(wrong_head | wrong_generic | ((slots == BPE) & ~opened))
-    if wrong.size:
-        position = int(wrong[0])
-        raise TokenizerError(
-            f"the id {flat[position]} cannot stand here",
-            where=f"position {position}",
-            why=f"slot {names[before[position] % count]!r} comes next",
-            next_step="decode whole events, as encode or generate gives them",
-        )
-    if is_head.sum() % count:
-        raise TokenizerError(
-            "the ids end inside an event",
-            where=f"position {len(flat)}",
-            why=f"slot {names[int(is_head.sum()) % count]!r} is missing",
-            next_step="cut the ids where an event begins",
-        )
-
-
-def _spans(flat: npt.NDArray[np.int32], first: Ints, lengths: Ints) -> Ragged:
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    source = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], lengths)
-    return Ragged(flat[source], offsets)
+    frames = [decode_events(one.form.layout, one, intervals=intervals) for one in parsed]
+    if source_column is None:
+        return frames[0]
+    sources = [str(one.form.source) for one in parsed]
+    # The first column of each is its source; a field that reads the same column comes later.
+    others = {name for frame in frames for name in frame.columns[1:]}
+    title = source_column
+    while title in others:
+        title += "_"
+    frames = [frame.rename({frame.columns[0]: title}) for frame in frames]
+    types: dict[str, set[pl.DataType]] = {}
+    for frame in frames:
+        for name, dtype in frame.schema.items():
+            types.setdefault(name, set()).add(dtype)
+    apart = {name for name, found in types.items() if len(found) > 1}
+    named = [
+        frame.rename({name: f"{source}.{name}" for name in frame.columns if name in apart})
+        for source, frame in zip(sources, frames, strict=True)
+    ]
+    places = np.argsort(np.concatenate([one.events for one in parsed]), kind="stable")
+    return pl.concat(named, how="diagonal")[places]
 
 
 def decode_events(layout: Layout, parsed: ParsedEvents, *, intervals: bool) -> pl.DataFrame:
-    """Decode parsed events: a row per event, a column per source column (see `column_names`).
+    """Decode the events of one form: a row per event, a column per column that was read.
 
     Args:
-        layout: The slots.
-        parsed: What :func:`parse_ids` gave.
+        layout: The blocks of the form.
+        parsed: Its events among what `parse_ids` gave.
         intervals: Add the ends of every bin, as ``…_low`` and ``…_high``.
     """
     paired = _signed_sources(layout)

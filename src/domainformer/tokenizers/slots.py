@@ -175,6 +175,8 @@ class Layout:
     @property
     def first_bpe(self) -> int:
         """The first id that belongs to BPE, where there is any."""
+        if self.pieces:  # right also for a layout of some of the blocks
+            return self.pieces[0].start
         return len(GENERIC_SPECIALS) + sum(block.stop - block.start for block in self.blocks)
 
     @property
