@@ -4,6 +4,7 @@ A field tokenizer maps one *column* to small integers, its local ids; `DomainTok
 offset that makes them ids of the one shared vocabulary::
 
     FieldTokenizer           fit, encode, decode, describe, encode_one, state / from_state
+    │                        new_statistics, observe, fit_statistics: the parts of fit
     ├── BinTokenizer         id = 1 + number of edges ≤ x     sign, magnitude, elapsed time
     ├── LookupTokenizer      id = table[code of the value]    discrete, category, entity, calendar
     └── TextTokenizer        a ragged list of ids per value   (fields/text.py)
@@ -27,6 +28,7 @@ import numpy.typing as npt
 import polars as pl
 
 from domainformer.errors import TokenizerError
+from domainformer.tokenizers.statistics import Limits, NoSketch, Sketch
 
 if TYPE_CHECKING:
     from domainformer.schema.fields import FieldSpec
@@ -130,9 +132,42 @@ class FieldTokenizer(ABC):
         """The ids that may stand at each of the field's positions; one slot unless said."""
         return (SlotRange("", 0, len(self.vocab)),)
 
-    @abstractmethod
     def fit(self, column: pl.Series) -> Self:
-        """Learn the vocabulary from a column of training data, and return self."""
+        """Learn the vocabulary from a column of training data, and return self.
+
+        The one way to fit, in one go: what `observe` adds to `new_statistics`, in as many parts and
+        on as many machines as one likes, is what `fit_statistics` learns from.
+        """
+        sketch = self.new_statistics(Limits())
+        self.observe(sketch, column)
+        if sketch.needs_recount:
+            second = sketch.recounting()
+            self.observe(second, column)
+            sketch.adopt(second)
+        return self.fit_statistics(sketch)
+
+    def new_statistics(self, limits: Limits) -> Sketch:
+        """An empty sketch of what the fit has to know; by default of nothing."""
+        return NoSketch()
+
+    def observe(self, sketch: Any, column: pl.Series) -> None:
+        """Add a column of training data to a sketch that `new_statistics` or its second pass gave.
+
+        Raises:
+            TokenizerError: The field cannot read the column.
+        """
+        del sketch, column  # by default there is nothing to know
+
+    def fit_statistics(self, sketch: Any) -> Self:
+        """Learn the vocabulary from a sketch of all training data, and return self.
+
+        Raises:
+            TokenizerError: This kind of field is not fitted on its column alone.
+        """
+        raise TokenizerError(
+            f"field {self.spec.name!r} cannot be fitted from statistics of its column",
+            next_step="fit its tokenizer apart, and pass it on as semantic_ids={name: tokenizer}",
+        )
 
     @abstractmethod
     def encode(self, column: pl.Series) -> Any:
@@ -149,6 +184,22 @@ class FieldTokenizer(ABC):
     @abstractmethod
     def describe(self, local_id: int) -> dict[str, Any]:
         """What a local id stands for, as plain data: always ``token`` and ``kind``."""
+
+    def extended(
+        self, column: pl.Series, *, min_frequency: int | None = None, most: int | None = None
+    ) -> Self:
+        """A tokenizer that also has ids for new values, behind all old ones (see `extend`).
+
+        This one is left as it is, and every old local id keeps its meaning. Kinds of fields whose
+        ids cover every value already (bins, calendar parts) have nothing to add and give
+        themselves; so does a field that finds nothing new.
+
+        Args:
+            column: New training data.
+            min_frequency: A value has to occur so often; the spec's by default.
+            most: Add at most so many; by default as many as the spec's ``vocab_size`` leaves.
+        """
+        return self
 
     @abstractmethod
     def state(self) -> dict[str, Any]:

@@ -23,20 +23,19 @@ import polars as pl
 from domainformer.artifacts import fingerprint, staged_directory
 from domainformer.data import EventTable
 from domainformer.data.store import TokenizedEvents, TokenStore, id_dtype
-from domainformer.errors import DataError, TokenizerError
+from domainformer.errors import DataError, FingerprintError, TokenizerError
 from domainformer.schema import DomainSchema
 from domainformer.tokenizers import hub, vocabulary
 from domainformer.tokenizers.base import FieldTokenizer
-from domainformer.tokenizers.decoder import decode_events, parse_ids
-from domainformer.tokenizers.encoder import Columns, encode_columns, shard_bounds
+from domainformer.tokenizers.decoder import decode_forms
+from domainformer.tokenizers.encoder import Columns, shard_bounds
 from domainformer.tokenizers.events import EventEncoder
-from domainformer.tokenizers.fields import (
-    BytePairModel,
-    TextTokenizer,
-    count_texts,
-    field_tokenizers,
-)
+from domainformer.tokenizers.fields import BytePairModel, TextTokenizer
+from domainformer.tokenizers.fitting import FitStatistics, read_columns
+from domainformer.tokenizers.forms import Forms
+from domainformer.tokenizers.parsing import parse_ids
 from domainformer.tokenizers.slots import BOS_ID, EOS_ID, PAD_ID, Layout, Slot, lay_out
+from domainformer.tokenizers.sources import FormEncoder, encode_forms
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -51,7 +50,8 @@ class _Fitted:
     layout: Layout
     backend: Tokenizer
     vocab: list[str]
-    events: EventEncoder
+    forms: Forms
+    events: EventEncoder | FormEncoder
     fingerprint: str
 
 
@@ -105,11 +105,16 @@ class DomainTokenizer:
         self.schema = schema
         self.bpe_vocab_size = bpe_vocab_size
         self._parts: _Fitted | None = None
+        self._statistics: FitStatistics | None = None
 
     # ── fitting ──────────────────────────────────────────────────────────────────────────────
 
     def fit(
-        self, table: EventTable | pl.DataFrame, *, text_corpus: Iterable[str] | None = None
+        self,
+        table: EventTable | pl.DataFrame,
+        *,
+        text_corpus: Iterable[str] | None = None,
+        semantic_ids: Mapping[str, FieldTokenizer] | None = None,
     ) -> Self:
         """Learn bins, vocabularies and merges from training events.
 
@@ -117,6 +122,7 @@ class DomainTokenizer:
             table: Training events only: whatever is seen here is known to the model.
             text_corpus: Texts to train the BPE on; by default the table's text columns. With a
                 corpus the vocabulary has BPE tokens even if no field is text.
+            semantic_ids: Fields that were fitted apart, by name.
 
         Returns:
             This tokenizer, fitted; a second fit replaces the first.
@@ -125,29 +131,105 @@ class DomainTokenizer:
             SchemaError: The table does not fit the schema.
             DataError: The table has no events.
         """
-        columns = self._columns(table)
-        if not columns.frame.height:
-            raise DataError("there are no events to fit on", next_step="check the table's filters")
-        fields = self._new_fields(table)
-        for field in fields:
-            if not isinstance(field, TextTokenizer):
-                field.fit(columns.read_by(field))
-        layout = lay_out(fields)
-        texts = [columns.read_by(f) for f in fields if isinstance(f, TextTokenizer)]
-        if text_corpus is None and not texts:
+        statistics = FitStatistics(self.schema).update(table)
+        if statistics.needs_recount:
+            statistics.adopt(statistics.recounting().update(table))
+        self._statistics = None
+        return self._learn(statistics, text_corpus, semantic_ids)
+
+    def partial_fit(self, table: EventTable | pl.DataFrame) -> Self:
+        """Add a part of the training events to `statistics`; `finish` learns from all of them.
+
+        Parts may come in any order and be of any size, on any number of machines (`merge`); where
+        elapsed time is asked for, each holds whole entities.
+
+        Raises:
+            SchemaError: The table does not fit the schema.
+            DataError: A column has another type than in earlier parts.
+
+        Example:
+            >>> from domainformer.schema import FieldSpec
+            >>> schema = DomainSchema("shop", [FieldSpec("kind", "categorical_fixed")])
+            >>> here = DomainTokenizer(schema).partial_fit(pl.DataFrame({"kind": ["tea"]}))
+            >>> there = DomainTokenizer(schema).partial_fit(pl.DataFrame({"kind": ["cake"]}))
+            >>> here.merge(there).finish().vocab[6:]
+            ['[KIND=cake]', '[KIND=tea]']
+        """
+        self.statistics.update(table)
+        return self
+
+    def merge(self, other: DomainTokenizer) -> Self:
+        """Add what another tokenizer of this schema has seen by `partial_fit`.
+
+        Raises:
+            FingerprintError: It has another schema.
+        """
+        self.statistics.merge(other.statistics)
+        return self
+
+    @property
+    def statistics(self) -> FitStatistics:
+        """What `partial_fit` and `merge` have collected."""
+        if self._statistics is None:
+            self._statistics = FitStatistics(self.schema)
+        return self._statistics
+
+    def finish(
+        self,
+        *,
+        text_corpus: Iterable[str] | None = None,
+        semantic_ids: Mapping[str, FieldTokenizer] | None = None,
+    ) -> Self:
+        """Fit on all that `partial_fit` has seen, which further parts may follow.
+
+        Raises:
+            DataError: No events were seen.
+            TokenizerError: A field has so many distinct values that the data must be read twice:
+                see `FitStatistics.recounting`.
+        """
+        return self._learn(self.statistics, text_corpus, semantic_ids)
+
+    @classmethod
+    def from_statistics(
+        cls,
+        schema: DomainSchema,
+        statistics: FitStatistics,
+        *,
+        bpe_vocab_size: int = 4096,
+        text_corpus: Iterable[str] | None = None,
+        semantic_ids: Mapping[str, FieldTokenizer] | None = None,
+    ) -> Self:
+        """A tokenizer fitted on statistics, wherever these were collected.
+
+        Raises:
+            FingerprintError: The statistics were collected for another schema.
+            DataError: No events were seen.
+            TokenizerError: A second pass over the data is needed first.
+        """
+        if schema.fingerprint() != statistics.schema.fingerprint():
+            raise FingerprintError(
+                "the statistics were collected for another schema",
+                why=f"this is {schema.name!r}, that was {statistics.schema.name!r}",
+                next_step="pass statistics.schema, or collect them again",
+            )
+        tokenizer = cls(schema, bpe_vocab_size=bpe_vocab_size)
+        return tokenizer._learn(statistics, text_corpus, semantic_ids)
+
+    def _learn(
+        self,
+        statistics: FitStatistics,
+        text_corpus: Iterable[str] | None,
+        semantic_ids: Mapping[str, FieldTokenizer] | None,
+    ) -> Self:
+        layout = lay_out(statistics.fitted_fields(semantic_ids))
+        texts = statistics.text_counts()
+        if text_corpus is not None:
+            texts = vocabulary.count_corpus(text_corpus)
+        if texts is None:
             backend = vocabulary.word_level(layout.tokens)
         else:
-            counts = (
-                count_texts(texts) if text_corpus is None else vocabulary.count_corpus(text_corpus)
-            )
-            backend = vocabulary.byte_pair(layout.tokens, counts, self.bpe_vocab_size)
+            backend = vocabulary.byte_pair(layout.tokens, texts, self.bpe_vocab_size)
         return self.assemble(layout, backend)
-
-    def _new_fields(self, table: EventTable | pl.DataFrame) -> list[FieldTokenizer]:
-        kind = table.time_kind if isinstance(table, EventTable) else "none"
-        time_kind = "datetime" if kind == "none" else kind
-        specs = self.schema.fields
-        return [field for spec in specs for field in field_tokenizers(spec, time_kind=time_kind)]
 
     def assemble(self, layout: Layout, backend: Tokenizer) -> Self:
         """Put fitted fields and the Hugging Face tokenizer together, as `fit` and loading do."""
@@ -165,8 +247,9 @@ class DomainTokenizer:
         }
         if layout.growths:
             decisive["growths"] = [asdict(growth) for growth in layout.growths]
-        events = EventEncoder(layout, vocab)
-        self._parts = _Fitted(layout, backend, vocab, events, fingerprint(decisive))
+        forms = Forms.of(self.schema, layout)
+        events = EventEncoder(layout, vocab) if forms.plain else FormEncoder(forms, vocab)
+        self._parts = _Fitted(layout, backend, vocab, forms, events, fingerprint(decisive))
         return self
 
     # ── what is known after fitting ──────────────────────────────────────────────────────────
@@ -189,6 +272,11 @@ class DomainTokenizer:
     def layout(self) -> Layout:
         """The fitted fields with their blocks of ids."""
         return self._fitted.layout
+
+    @property
+    def forms(self) -> Forms:
+        """The forms of an event: one, or one for each source of the schema."""
+        return self._fitted.forms
 
     @property
     def backend(self) -> Tokenizer:
@@ -255,9 +343,8 @@ class DomainTokenizer:
             SchemaError: The table does not fit the schema.
             TokenizerError: A column holds what its field cannot read.
         """
-        layout = self.layout
         dtype = id_dtype(self.vocab_size)
-        joined = encode_columns(layout, self._columns(table), dtype, compiled=compiled)
+        joined = encode_forms(self.forms, self._columns(table), dtype, compiled=compiled)
         if isinstance(table, EventTable):
             owners, entity_ids, times = table.offsets, table.entity_ids, table.time_values
         else:
@@ -324,19 +411,12 @@ class DomainTokenizer:
         Raises:
             TokenizerError: The ids are not whole events; the first wrong position is named.
         """
-        parsed = parse_ids(self.layout, ids, self.vocab_size)
-        return decode_events(self.layout, parsed, intervals=intervals)
+        parsed = parse_ids(self.forms, ids, self.vocab_size)
+        column = self.schema.source_column if self.schema.sources else None
+        return decode_forms(parsed, source_column=column, intervals=intervals)
 
     def _columns(self, table: EventTable | pl.DataFrame) -> Columns:
-        if not isinstance(table, (EventTable, pl.DataFrame)):
-            raise TokenizerError(
-                f"a table of events is expected, not {type(table).__name__}",
-                next_step="read one by EventTable.read(path, entity=…, time=…), or convert by "
-                "EventTable.of(data, entity=…, time=…)",
-            )
-        self.schema.check(table)
-        elapsed = any(spec.elapsed_bins for spec in self.schema.fields)
-        return Columns.of(table, elapsed=elapsed)
+        return read_columns(self.schema, table)
 
     # ── single events ────────────────────────────────────────────────────────────────────────
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from domainformer.tokenizers.fields import shapes
 from domainformer.tokenizers.fields.shapes import bin_ids, bin_medians, interval
+from domainformer.tokenizers.statistics import Weighted
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-9, 9).map(float)
 
@@ -38,7 +39,7 @@ def test_comparison_and_search_agree_over_several_blocks(monkeypatch):
 def test_medians_lie_in_their_bins():
     ordered = np.sort(np.random.default_rng(1).lognormal(size=999))
     edges = ordered[[100, 500, 501]]
-    medians = bin_medians(ordered, edges)
+    medians = bin_medians(Weighted(ordered, np.ones(len(ordered), np.int64)), edges)
     assert bin_ids(medians, edges).tolist() == [1, 2, 3, 4]
     assert np.isin(medians, ordered).all()
 

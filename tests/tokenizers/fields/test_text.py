@@ -16,10 +16,11 @@ from domainformer.tokenizers.fields import (
     BytePairModel,
     TextTokenizer,
     bytepair,
-    count_texts,
     train_bpe,
     unescape,
 )
+from domainformer.tokenizers.fields.counting import count_texts
+from domainformer.tokenizers.statistics import Limits, TextSketch
 
 SPECIALS = ["[PAD]", "[NOTE]", "[KIND=a%20b]", "[KIND=é]"]
 WORDS = [
@@ -166,8 +167,13 @@ def test_training_on_nothing_gives_the_bytes():
 
 
 def test_texts_are_counted_over_columns():
-    columns = [pl.Series(["b", None, "a", "b"]), pl.Series(["a", "a"], dtype=pl.Categorical)]
-    assert count_texts(columns) == {"a": 3, "b": 2}
+    sketch = TextSketch(Limits())
+    for column in (
+        pl.Series(["b", None, "a", "b"]),
+        pl.Series(["a", "a"], dtype=pl.Categorical),
+    ):
+        sketch.add(count_texts(column, field="note"))
+    assert sketch.counts() == {"a": 3, "b": 2}
 
 
 def text_tokenizer(**options):

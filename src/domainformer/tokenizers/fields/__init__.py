@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from domainformer.errors import ArtifactError
 from domainformer.schema.fields import FieldType
 from domainformer.tokenizers.base import FieldTokenizer
-from domainformer.tokenizers.fields.bytepair import BytePairModel, count_texts, train_bpe, unescape
+from domainformer.tokenizers.fields.bytepair import BytePairModel, train_bpe, unescape
 from domainformer.tokenizers.fields.calendar import CalendarPlan, CalendarTokenizer
 from domainformer.tokenizers.fields.categorical import CategoricalTokenizer, hash_bucket
 from domainformer.tokenizers.fields.elapsed import ElapsedTimeTokenizer, TimeKind
@@ -28,6 +28,7 @@ from domainformer.tokenizers.fields.numeric import (
     SignTokenizer,
 )
 from domainformer.tokenizers.fields.shapes import BinTokenizer, Codes, LookupTokenizer
+from domainformer.tokenizers.fields.source import SourceTokenizer
 from domainformer.tokenizers.fields.text import TextCodes, TextTokenizer
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "CalendarTokenizer",
     "ElapsedTimeTokenizer",
     "TextTokenizer",
+    "SourceTokenizer",
     "BinTokenizer",
     "LookupTokenizer",
     "Codes",
@@ -52,7 +54,6 @@ __all__ = [
     "TimeKind",
     "BytePairModel",
     "train_bpe",
-    "count_texts",
     "unescape",
     "hash_bucket",
 ]
@@ -66,7 +67,7 @@ _BY_TYPE: dict[FieldType, type[FieldTokenizer]] = {
     FieldType.TEXT: TextTokenizer,
 }
 _TEMPORAL: tuple[type[FieldTokenizer], ...] = (CalendarTokenizer, ElapsedTimeTokenizer)
-_BY_KIND = {cls.kind: cls for cls in (*_BY_TYPE.values(), *_TEMPORAL)}
+_BY_KIND = {cls.kind: cls for cls in (*_BY_TYPE.values(), *_TEMPORAL, SourceTokenizer)}
 
 
 def field_tokenizers(spec: FieldSpec, *, time_kind: TimeKind = "datetime") -> list[FieldTokenizer]:

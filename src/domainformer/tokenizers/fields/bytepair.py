@@ -21,11 +21,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-import polars as pl
-
 from domainformer.errors import TokenizerError
-from domainformer.tokenizers.fields.columns import canonical_text, dictionary
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 GUARD = "\ue000"
@@ -40,24 +36,6 @@ _GUARDED = re.compile(f"{GUARD}({GUARD}?)")
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # Longer texts go to the Hugging Face path, whose pattern matcher has no stack to overflow.
 _LONGEST_FAST_TEXT = 1_000
-
-
-def count_texts(columns: Iterable[pl.Series], *, field: str = "text") -> dict[str, int]:
-    """The distinct texts of some columns with their counts, in the order of the texts.
-
-    Example:
-        >>> count_texts([pl.Series(["b", "a", None]), pl.Series(["b"])])
-        {'a': 1, 'b': 2}
-    """
-    counts: dict[str, int] = {}
-    for column in columns:
-        codes, distinct = dictionary(column, field=field)
-        occurrences = np.bincount(codes, minlength=len(distinct)).tolist()
-        for value, count in zip(distinct, occurrences, strict=True):
-            text = canonical_text(value)
-            if text is not None and count:
-                counts[text] = counts.get(text, 0) + count
-    return dict(sorted(counts.items()))
 
 
 def train_bpe(

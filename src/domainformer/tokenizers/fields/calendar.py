@@ -21,6 +21,7 @@ from domainformer.schema.fields import CALENDAR_PARTS, calendar_missing_token, c
 from domainformer.tokenizers.base import Int32Array, Int64Array, SlotRange
 from domainformer.tokenizers.fields.columns import wrong_type, wrong_value
 from domainformer.tokenizers.fields.shapes import Codes, LookupTokenizer
+from domainformer.tokenizers.statistics import ExtremesSketch, Limits
 
 if TYPE_CHECKING:
     from domainformer.schema.fields import FieldSpec
@@ -106,16 +107,22 @@ class CalendarTokenizer(LookupTokenizer):
         """One slot per part, in token order; each starts with the part's missing token."""
         return self._slots
 
-    def fit(self, column: pl.Series) -> Self:
-        """Learn the anchor year of a training column, and check its type."""
+    def new_statistics(self, limits: Limits) -> ExtremesSketch:
+        """A sketch of the first and the last year."""
+        return ExtremesSketch()
+
+    def observe(self, sketch: ExtremesSketch, column: pl.Series) -> None:
+        """Add the years of a column."""
         self._check(column)
-        anchor = self.spec.year_anchor
-        if anchor is None:
-            # An all-null column may have the Null type, which has no years.
-            has_time = len(column) > column.null_count()
-            first = column.dt.year().min() if has_time else _NO_YEAR
-            anchor = int(first)  # type: ignore[arg-type]
-        return self._built(anchor)
+        # An all-null column may have the Null type, which has no years.
+        if len(column) > column.null_count():
+            ends = pl.Series([column.min(), column.max()], dtype=column.dtype)
+            sketch.add(*ends.dt.year().to_list())
+
+    def fit_statistics(self, sketch: ExtremesSketch) -> Self:
+        """Learn the anchor year."""
+        first = _NO_YEAR if sketch.low is None else sketch.low
+        return self._built(first if self.spec.year_anchor is None else self.spec.year_anchor)
 
     def _built(self, anchor: int) -> Self:
         self.anchor = anchor

@@ -13,8 +13,10 @@ import polars as pl
 from domainformer.schema.fields import category_token, hash_token, missing_token, unknown_token
 from domainformer.tokenizers.base import MISSING
 from domainformer.tokenizers.fields.columns import canonical_text, dictionary
+from domainformer.tokenizers.fields.counting import count_texts
 from domainformer.tokenizers.fields.numeric import UNKNOWN
 from domainformer.tokenizers.fields.shapes import Codes, LookupTokenizer, room_for
+from domainformer.tokenizers.statistics import CountSketch, Limits, RecountSketch
 
 if TYPE_CHECKING:
     from domainformer.schema.fields import FieldSpec
@@ -53,12 +55,20 @@ class CategoricalTokenizer(LookupTokenizer):
     values: list[str]
     added: list[str]
 
-    def fit(self, column: pl.Series) -> Self:
-        """Count the values of a training column and keep the most frequent."""
-        counts = count_values(column, field=self.spec.name)
-        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        frequent = [text for text, count in ranked if count >= self.spec.min_frequency]
-        return self._built(frequent[: self.spec.vocab_size])
+    def new_statistics(self, limits: Limits) -> CountSketch:
+        """A sketch of how often each value occurs."""
+        return CountSketch("text", limits, least=self.spec.min_frequency)
+
+    def observe(self, sketch: CountSketch | RecountSketch, column: pl.Series) -> None:
+        """Count the values of a column."""
+        sketch.add(count_texts(column, field=self.spec.name))
+
+    def fit_statistics(self, sketch: CountSketch) -> Self:
+        """Keep the most frequent values."""
+        values, counts = sketch.frequent().at_least(self.spec.min_frequency)
+        # The values are in the order of their texts, which decides ties.
+        ranked = np.argsort(-counts, kind="stable")[: self.spec.vocab_size]
+        return self._built(values.gather(ranked).to_list())
 
     def extended(
         self, column: pl.Series, *, min_frequency: int | None = None, most: int | None = None

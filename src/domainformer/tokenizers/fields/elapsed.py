@@ -17,6 +17,7 @@ from domainformer.schema.fields import (
 from domainformer.tokenizers.base import Float64Array, SlotRange
 from domainformer.tokenizers.fields.columns import as_float64
 from domainformer.tokenizers.fields.shapes import BinTokenizer, bin_medians, restored_floats
+from domainformer.tokenizers.statistics import Limits, QuantileSketch, Weighted, bucket_floor
 
 if TYPE_CHECKING:
     from domainformer.schema.fields import FieldSpec
@@ -87,11 +88,21 @@ class ElapsedTimeTokenizer(BinTokenizer):
             gaps = np.where(column.is_null().to_numpy(), -np.inf, gaps)
         return gaps
 
-    def fit(self, column: pl.Series) -> Self:
-        """Place the edges by the positive gaps of a training column."""
-        gaps = self.values(column)
+    def new_statistics(self, limits: Limits) -> QuantileSketch:
+        """A sketch of the positive gaps."""
+        return QuantileSketch(limits)
+
+    def observe(self, sketch: QuantileSketch, column: pl.Series) -> None:
+        """Add the gaps of a column of whole histories."""
+        sketch.add(self.values(column))
+
+    def fit_statistics(self, sketch: QuantileSketch) -> Self:
+        """Place the edges by the positive gaps of the training data."""
         resolution = _RESOLUTION[self.time_kind]
-        positive = np.sort(gaps[(gaps >= resolution) & (gaps < np.inf)])
+        lowest = float(bucket_floor(np.array([resolution]))[0]) if sketch.collapsed else resolution
+        positive = sketch.counted().at_least(lowest)
+        # The bucket of the shortest gap begins below it.
+        positive = positive._replace(values=np.maximum(positive.values, resolution))
         inner = self._inner_edges(positive, resolution)
         edges = np.concatenate([[_LOWEST, resolution], inner])
         typical = bin_medians(positive, edges)[2:]
@@ -99,11 +110,12 @@ class ElapsedTimeTokenizer(BinTokenizer):
         typical = np.where(np.isnan(typical), edges[1:], typical)
         return self._built(edges, np.concatenate([[np.nan, np.nan, 0.0], typical]))
 
-    def _inner_edges(self, ordered: Float64Array, resolution: float) -> Float64Array:
+    def _inner_edges(self, positive: Weighted, resolution: float) -> Float64Array:
         count = self.spec.elapsed_bins - 2
-        if not len(ordered) or not count:
+        if not positive.total or not count:
             return np.empty(0)
-        low, high = (ordered[int(share * (len(ordered) - 1))] for share in _CENTRE)
+        ranks = [int(share * (positive.total - 1)) for share in _CENTRE]
+        low, high = positive.at(np.array(ranks))
         # Between the ends lie count − 1 equal ratios; a single edge stands in their middle.
         ends = (low, high) if count > 1 else (np.sqrt(low * high),) * 2
         edges = np.geomspace(*ends, count)
@@ -111,7 +123,7 @@ class ElapsedTimeTokenizer(BinTokenizer):
             edges = np.ceil(edges / resolution - 1e-9) * resolution
         # An edge at the shortest gap would leave the first bin empty.
         edges = np.unique(edges)
-        return edges[edges > ordered[0]]
+        return edges[edges > positive.values[0]]
 
     def _built(self, edges: Float64Array, representatives: Float64Array) -> Self:
         name = self.spec.name

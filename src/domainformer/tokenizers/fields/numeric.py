@@ -23,6 +23,7 @@ from domainformer.schema.fields import (
 )
 from domainformer.tokenizers.base import MISSING, Float64Array, Int64Array
 from domainformer.tokenizers.fields.columns import as_whole_numbers, wrong_value
+from domainformer.tokenizers.fields.counting import count_integers
 from domainformer.tokenizers.fields.shapes import (
     SMALLEST,
     BinTokenizer,
@@ -32,6 +33,13 @@ from domainformer.tokenizers.fields.shapes import (
     interval,
     restored_floats,
     room_for,
+)
+from domainformer.tokenizers.statistics import (
+    CountSketch,
+    Limits,
+    QuantileSketch,
+    RecountSketch,
+    Weighted,
 )
 
 if TYPE_CHECKING:
@@ -61,9 +69,12 @@ class SignTokenizer(BinTokenizer):
 
     kind: ClassVar[str] = "sign"
 
-    def fit(self, column: pl.Series) -> Self:
-        """Check that the column is numeric; the vocabulary is always the same."""
-        self.values(column)
+    def observe(self, sketch: Any, column: pl.Series) -> None:
+        """Check that the column is numeric; there is nothing to remember."""
+        self.values(column.head(0))
+
+    def fit_statistics(self, sketch: Any) -> Self:
+        """The vocabulary, which is always the same."""
         return self._fixed()
 
     def _fixed(self) -> Self:
@@ -116,29 +127,36 @@ class MagnitudeBucketTokenizer(BinTokenizer):
     kind: ClassVar[str] = "magnitude"
     absolute: ClassVar[bool] = True
 
-    def fit(self, column: pl.Series) -> Self:
-        """Place the edges by the magnitudes of a training column."""
-        magnitudes = self.values(column)
-        # NaN and infinity fail the comparison.
-        positive = np.sort(magnitudes[(magnitudes >= SMALLEST) & (magnitudes < np.inf)])
+    def new_statistics(self, limits: Limits) -> QuantileSketch:
+        """A sketch of the positive magnitudes."""
+        return QuantileSketch(limits)
+
+    def observe(self, sketch: QuantileSketch, column: pl.Series) -> None:
+        """Add the magnitudes of a column."""
+        sketch.add(self.values(column))
+
+    def fit_statistics(self, sketch: QuantileSketch) -> Self:
+        """Place the edges by the magnitudes of the training data."""
+        positive = sketch.counted().at_least(SMALLEST)
         edges = np.concatenate([[SMALLEST], self._inner_edges(positive)])
         typical = bin_medians(positive, edges)[1:]
         return self._built(edges, np.concatenate([[np.nan, 0.0], _filled(typical, edges)]))
 
-    def _inner_edges(self, ordered: Float64Array) -> Float64Array:
-        """The edges above zero that divide sorted positive magnitudes into n_bins − 1 bins."""
+    def _inner_edges(self, positive: Weighted) -> Float64Array:
+        """The edges above zero that divide positive magnitudes into n_bins − 1 bins."""
         if self.spec.edges is not None:
             return np.asarray(self.spec.edges, dtype=np.float64)
         bins = self.spec.n_bins - 1
-        if not len(ordered):
+        if not positive.total:
             return np.empty(0)
+        low, high = positive.values[0], positive.values[-1]
         if self.spec.binning == "log":
-            edges = np.geomspace(ordered[0], ordered[-1], bins + 1)[1:-1]
+            edges = np.geomspace(low, high, bins + 1)[1:-1]
         else:
-            edges = ordered[np.arange(1, bins) * len(ordered) // bins]
+            edges = positive.at(np.arange(1, bins) * positive.total // bins)
         # An edge at the smallest value would leave the first positive bin empty.
         edges = np.unique(edges)
-        return edges[edges > ordered[0]]
+        return edges[edges > low]
 
     def _built(self, edges: Float64Array, representatives: Float64Array) -> Self:
         name = self.spec.name
@@ -200,14 +218,19 @@ class DiscreteTokenizer(LookupTokenizer):
     fitted_values: Int64Array
     added: list[int]
 
-    def fit(self, column: pl.Series) -> Self:
-        """Count the whole numbers of a training column and keep the most frequent."""
-        numbers, missing, odd = as_whole_numbers(column, field=self.spec.name)
-        values, counts = np.unique(numbers[~(missing | odd)], return_counts=True)
-        enough = counts >= self.spec.min_frequency
-        values, counts = values[enough], counts[enough]
-        best = np.lexsort((values, -counts))[: self.spec.vocab_size]
-        return self._built(np.sort(values[best]))
+    def new_statistics(self, limits: Limits) -> CountSketch:
+        """A sketch of how often each whole number occurs."""
+        return CountSketch("integer", limits, least=self.spec.min_frequency)
+
+    def observe(self, sketch: CountSketch | RecountSketch, column: pl.Series) -> None:
+        """Count the whole numbers of a column."""
+        sketch.add(count_integers(column, field=self.spec.name))
+
+    def fit_statistics(self, sketch: CountSketch) -> Self:
+        """Keep the most frequent whole numbers."""
+        values, counts = sketch.frequent().at_least(self.spec.min_frequency)
+        best = np.argsort(-counts, kind="stable")[: self.spec.vocab_size]
+        return self._built(np.sort(values.to_numpy()[best]))
 
     def extended(
         self, column: pl.Series, *, min_frequency: int | None = None, most: int | None = None

@@ -18,6 +18,7 @@ import polars as pl
 
 from domainformer.tokenizers.base import MISSING, FieldTokenizer, Float64Array, Int32Array
 from domainformer.tokenizers.fields.columns import as_float, as_float64
+from domainformer.tokenizers.statistics import Weighted
 
 SMALLEST = float(np.finfo(np.float64).tiny)
 """The lower end of the first bin above zero: smaller magnitudes are subnormal numbers, which some
@@ -153,18 +154,21 @@ def bin_ids(x: Float64Array, edges: Float64Array) -> Int32Array:
     return ids
 
 
-def bin_medians(ordered: Float64Array, edges: Float64Array) -> Float64Array:
-    """The lower median of the sorted values in each bin, one more than edges; NaN where empty.
+def bin_medians(numbers: Weighted, edges: Float64Array) -> Float64Array:
+    """The lower median of the values in each bin, one more than edges; NaN where empty.
 
     Example:
-        >>> bin_medians(np.array([1.0, 2.0, 3.0, 9.0]), np.array([5.0, 10.0]))
+        >>> numbers = Weighted(np.array([1.0, 2.0, 3.0, 9.0]), np.ones(4, np.int64))
+        >>> bin_medians(numbers, np.array([5.0, 10.0]))
         array([ 2.,  9., nan])
     """
-    ends = np.concatenate([[0], np.searchsorted(ordered, edges, side="left"), [len(ordered)]])
+    below = np.concatenate([[0], np.cumsum(numbers.counts)])
+    at = np.searchsorted(numbers.values, edges, side="left")
+    ends = np.concatenate([[0], below[at], below[-1:]])
     start, stop = ends[:-1], ends[1:]
     medians = np.full(len(start), np.nan)
     filled = stop > start
-    medians[filled] = ordered[(start[filled] + stop[filled] - 1) // 2]
+    medians[filled] = numbers.at((start[filled] + stop[filled] - 1) // 2)
     return medians
 
 

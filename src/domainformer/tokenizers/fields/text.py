@@ -9,8 +9,10 @@ import polars as pl
 from domainformer.errors import TokenizerError
 from domainformer.schema.fields import missing_token, text_token
 from domainformer.tokenizers.base import MISSING, FieldTokenizer, Int32Array, Ragged
-from domainformer.tokenizers.fields.bytepair import BytePairModel, count_texts, train_bpe
+from domainformer.tokenizers.fields.bytepair import BytePairModel, train_bpe
 from domainformer.tokenizers.fields.columns import canonical_text, dictionary
+from domainformer.tokenizers.fields.counting import count_texts
+from domainformer.tokenizers.statistics import Limits, TextSketch
 
 if TYPE_CHECKING:
     from domainformer.schema.fields import FieldSpec
@@ -83,11 +85,19 @@ class TextTokenizer(FieldTokenizer):
         self._remembered = {}
         return self
 
-    def fit(self, column: pl.Series) -> Self:
-        """Train a BPE model on a column, unless one is bound; then there is nothing to learn."""
-        counts = count_texts([column], field=self.spec.name)
+    def new_statistics(self, limits: Limits) -> TextSketch:
+        """A sketch of the texts; the text fields of a table may share one."""
+        return TextSketch(limits)
+
+    def observe(self, sketch: TextSketch, column: pl.Series) -> None:
+        """Add the texts of a column."""
+        sketch.add(count_texts(column, field=self.spec.name))
+
+    def fit_statistics(self, sketch: TextSketch) -> Self:
+        """Train a BPE model on texts, unless one is bound; then there is nothing to learn."""
         if self.bpe is not None:
             return self
+        counts = sketch.counts()
         sizes = list(counts.values())
         trained = train_bpe(list(counts), sizes, self.bpe_vocab_size, self.vocab)
         return self.bind(BytePairModel(trained))
