@@ -34,6 +34,7 @@ from domainformer.tokenizers.fields import BytePairModel, TextTokenizer
 from domainformer.tokenizers.fitting import FitStatistics, read_columns
 from domainformer.tokenizers.forms import Forms
 from domainformer.tokenizers.parsing import parse_ids
+from domainformer.tokenizers.semantic.wiring import checked_semantic_ids, fitted_semantic_ids
 from domainformer.tokenizers.slots import BOS_ID, EOS_ID, PAD_ID, Layout, Slot, lay_out
 from domainformer.tokenizers.sources import FormEncoder, encode_forms
 
@@ -122,7 +123,8 @@ class DomainTokenizer:
             table: Training events only: whatever is seen here is known to the model.
             text_corpus: Texts to train the BPE on; by default the table's text columns. With a
                 corpus the vocabulary has BPE tokens even if no field is text.
-            semantic_ids: Fields that were fitted apart, by name.
+            semantic_ids: Semantic ids that were fitted apart, by field; for others that the schema
+                asks for, codes are fitted on the table by residual k-means.
 
         Returns:
             This tokenizer, fitted; a second fit replaces the first.
@@ -132,6 +134,7 @@ class DomainTokenizer:
             DataError: The table has no events.
         """
         statistics = FitStatistics(self.schema).update(table)
+        semantic_ids = fitted_semantic_ids(self.schema, table, semantic_ids)
         if statistics.needs_recount:
             statistics.adopt(statistics.recounting().update(table))
         self._statistics = None
@@ -221,7 +224,8 @@ class DomainTokenizer:
         text_corpus: Iterable[str] | None,
         semantic_ids: Mapping[str, FieldTokenizer] | None,
     ) -> Self:
-        layout = lay_out(statistics.fitted_fields(semantic_ids))
+        given = checked_semantic_ids(self.schema, semantic_ids)
+        layout = lay_out(statistics.fitted_fields(given))
         texts = statistics.text_counts()
         if text_corpus is not None:
             texts = vocabulary.count_corpus(text_corpus)

@@ -3,8 +3,9 @@
 Start at `tokenizers.base` (what every field tokenizer can do) and `shapes` (bins and lookup tables,
 which almost all of them are), then read the kind you need: `numeric` (sign, magnitude, whole
 numbers), `categorical`, `entity`, `calendar`, `elapsed`, `text` with its `bytepair` model.
-`columns` reads table columns as arrays. A new kind is one file here, a line in `field_tokenizers`
-and a row in the component table of the tests.
+`columns` reads table columns as arrays; semantic ids of entities are a package of their own,
+`tokenizers.semantic`. A new kind is one file here, a line in `field_tokenizers` and a row in the
+component table of the tests.
 
 May import: schema, errors, `tokenizers.base`, numpy, polars, pyarrow and Hugging Face's
 ``tokenizers``; never torch or transformers.
@@ -30,6 +31,7 @@ from domainformer.tokenizers.fields.numeric import (
 from domainformer.tokenizers.fields.shapes import BinTokenizer, Codes, LookupTokenizer
 from domainformer.tokenizers.fields.source import SourceTokenizer
 from domainformer.tokenizers.fields.text import TextCodes, TextTokenizer
+from domainformer.tokenizers.semantic.tokenizer import SemanticIdTokenizer
 
 if TYPE_CHECKING:
     from domainformer.schema.fields import FieldSpec
@@ -42,6 +44,7 @@ __all__ = [
     "DiscreteTokenizer",
     "CategoricalTokenizer",
     "EntityIdTokenizer",
+    "SemanticIdTokenizer",
     "CalendarTokenizer",
     "ElapsedTimeTokenizer",
     "TextTokenizer",
@@ -67,7 +70,9 @@ _BY_TYPE: dict[FieldType, type[FieldTokenizer]] = {
     FieldType.TEXT: TextTokenizer,
 }
 _TEMPORAL: tuple[type[FieldTokenizer], ...] = (CalendarTokenizer, ElapsedTimeTokenizer)
-_BY_KIND = {cls.kind: cls for cls in (*_BY_TYPE.values(), *_TEMPORAL, SourceTokenizer)}
+_BY_KIND = {
+    cls.kind: cls for cls in (*_BY_TYPE.values(), *_TEMPORAL, SemanticIdTokenizer, SourceTokenizer)
+}
 
 
 def field_tokenizers(spec: FieldSpec, *, time_kind: TimeKind = "datetime") -> list[FieldTokenizer]:
@@ -85,6 +90,8 @@ def field_tokenizers(spec: FieldSpec, *, time_kind: TimeKind = "datetime") -> li
         >>> [t.kind for t in field_tokenizers(FieldSpec("time", "temporal", elapsed_bins=8))]
         ['calendar', 'elapsed']
     """
+    if spec.semantic_levels:
+        return [SemanticIdTokenizer(spec)]
     if spec.field_type is not FieldType.TEMPORAL:
         return [_BY_TYPE[spec.field_type](spec)]
     tokenizers: list[FieldTokenizer] = []
