@@ -22,7 +22,7 @@ the window up to its own event, and itself::
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -299,7 +299,10 @@ class _Branches:
         hidden = output.last_hidden_state
         self.logits = BranchLogits(model, batch.ids, hidden, self.boundary)
         self.dtype = hidden.dtype
-        self.state = GrammarState(grammar, self.rows * self.queries)
+        # The model's own distributions are scored, with whatever they give to semantic ids that
+        # do not exist, so branches may go there, too.
+        free = replace(grammar, existing=None)
+        self.state = GrammarState(free, self.rows * self.queries)
         self.done = np.repeat(batch.place.reshape(-1) < 0, samples)
         self.sums = [
             np.zeros((self.rows * self.per_row, head.width), np.float64) for head in grammar.slots

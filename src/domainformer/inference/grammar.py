@@ -8,6 +8,8 @@ none of them is already the head of the next slot (of the next event, where text
     ids          [KIND=Fuel]    [SIGN=POS]      [MERCHANT] sh ell      [KIND=Post]
     allowed      ids of KIND    SIGN            MERCHANT   BPE ∪ KIND  …
 
+Of the codes of a semantic id only those may follow that lead to an entity (see `existing`).
+
 A :class:`SlotGrammar` knows the ids; a :class:`GrammarState` follows many rows at once, each at
 its own place, in a few array operations per step.
 """
@@ -21,7 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from domainformer.errors import TokenizerError
+from domainformer.inference.existing import ExistingIds
 from domainformer.schema.fields import elapsed_first_token, hash_token, unknown_token
+from domainformer.schema.semantic import semantic_unknown_tokens
 from domainformer.tokenizers import DomainTokenizer, Slot
 
 Mask = npt.NDArray[np.bool_]
@@ -38,6 +42,7 @@ class SlotGrammar:
         text_start: First BPE id (equal to ``vocab_size`` where no field is text).
         unknown: Ids that stand for a value without telling which, ascending.
         first: Ids that stand at an entity's first event alone, ascending.
+        existing: Which semantic ids exist; None where no field has any, or all may be written.
     """
 
     slots: tuple[Slot, ...]
@@ -45,6 +50,7 @@ class SlotGrammar:
     text_start: int
     unknown: Ints
     first: Ints
+    existing: ExistingIds | None = None
 
     @classmethod
     def of(cls, tokenizer: DomainTokenizer) -> SlotGrammar:
@@ -54,6 +60,7 @@ class SlotGrammar:
         first: set[str] = set()
         for spec in tokenizer.schema.fields:
             unknown.add(unknown_token(spec.name))
+            unknown.update(semantic_unknown_tokens(spec.prefix, spec.semantic_levels))
             unknown.update(hash_token(spec.name, bucket) for bucket in range(spec.hash_buckets))
             first.add(elapsed_first_token(spec.name))
         text_start, _ = tokenizer.bpe_range
@@ -65,6 +72,7 @@ class SlotGrammar:
             text_start=text_start,
             unknown=np.array([index for index, token in named if token in unknown], np.int64),
             first=np.array([index for index, token in named if token in first], np.int64),
+            existing=ExistingIds.of(tokenizer, slots),
         )
 
     @property
@@ -135,6 +143,7 @@ class GrammarState:
         slot: The slot whose head comes next, ``[rows]``.
         text_left: BPE tokens that may still come before it; 0 outside of a text.
         events: Events begun so far, ``[rows]``.
+        node: Place in the trie of the semantic id that is being written, ``[rows]``.
     """
 
     def __init__(self, grammar: SlotGrammar, rows: int, without: Ints | None = None) -> None:
@@ -142,6 +151,7 @@ class GrammarState:
         self.slot = np.zeros(rows, np.int64)
         self.text_left = np.zeros(rows, np.int64)
         self.events = np.zeros(rows, np.int64)
+        self.node = np.zeros(rows, np.int64)
         self._heads = grammar.head_masks(np.zeros(0, np.int64) if without is None else without)
         self._text = np.zeros(grammar.vocab_size, np.bool_)
         self._text[grammar.text_ids] = True
@@ -151,7 +161,10 @@ class GrammarState:
     def allowed(self, rows: Ints | None = None) -> Mask:
         """Ids that may come next, ``[rows, vocab_size]``."""
         rows = np.arange(len(self.slot)) if rows is None else rows
-        masks = self._heads[self.slot[rows]]
+        grammar, at = self.grammar, self.slot[rows]
+        masks = self._heads[at]
+        if grammar.existing is not None:
+            grammar.existing.restrict(masks, grammar.slots, at, self.node[rows])
         masks[self.text_left[rows] > 0] |= self._text
         return masks
 
@@ -178,14 +191,22 @@ class GrammarState:
         text = moving & ~head
         wrong = text & ~(self._text[ids] & (self.text_left > 0))
         if wrong.any():
-            row = int(np.argmax(wrong))
-            raise TokenizerError(
-                f"the id {int(ids[row])} cannot stand here",
-                where=f"row {row}",
-                why=f"slot {self.grammar.slots[self.slot[row]].name!r} comes next",
-            )
+            why = f"slot {self.grammar.slots[self.slot[np.argmax(wrong)]].name!r} comes next"
+            raise _misplaced(ids, wrong, why)
+        if self.grammar.existing is not None:
+            places = self.grammar.place_of_id[ids].astype(np.int64)
+            after = self.grammar.existing.follow(self.slot, self.node, places)
+            if (head & (after < 0)).any():
+                raise _misplaced(ids, head & (after < 0), "no entity's id goes on like that")
+            self.node = np.where(head, after, self.node)
         self.text_left[text] -= 1
         slots = self.slot[head]
         self.events[head] += slots == 0
         self.text_left[head] = np.where(ids[head] == self._missing[slots], 0, self._budgets[slots])
         self.slot[head] = (slots + 1) % len(self.grammar.slots)
+
+
+def _misplaced(ids: Ints, wrong: Mask, why: str) -> TokenizerError:
+    """The error of the first id that cannot stand where it stands."""
+    row = int(np.argmax(wrong))
+    return TokenizerError(f"the id {int(ids[row])} cannot stand here", where=f"row {row}", why=why)

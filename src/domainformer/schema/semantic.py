@@ -58,6 +58,13 @@ def semantic_stems(prefix: str, levels: int) -> frozenset[str]:
     )
 
 
+def semantic_unknown_tokens(prefix: str, levels: int) -> tuple[str, ...]:
+    """What stands at each position for an entity without codes; nothing where levels are 0."""
+    if not levels:
+        return ()
+    return tuple(f"[{prefix}_{position}_UNK]" for position in semantic_positions(levels))
+
+
 def code_problems(spec: FieldSpec) -> list[str]:
     """What is wrong with a field's semantic options, besides being out of range."""
     if spec.field_type.value != "categorical_entity":

@@ -4,6 +4,7 @@
 
     base.py, fields/      one tokenizer per kind of field: a column to small integers
     slots.py              how the fields share one vocabulary; the positions of an event
+    semantic/             entities as a few codes, from what they are like
     domain.py             DomainTokenizer: fit, encode, decode, save: start here
     encoder.py, kernels.py, events.py, decoder.py    its bulk, single-event and inverse paths
     vocabulary.py, hub.py, builder.py                Hugging Face: files, tokens, builder
@@ -23,6 +24,7 @@ from domainformer.tokenizers.fields import (
     ElapsedTimeTokenizer,
     EntityIdTokenizer,
     MagnitudeBucketTokenizer,
+    SemanticIdTokenizer,
     SignTokenizer,
     TextTokenizer,
     train_bpe,
@@ -37,6 +39,7 @@ from domainformer.tokenizers.inspection import (
     render_vocabulary,
     validate_tokenizer,
 )
+from domainformer.tokenizers.semantic import FeaturePlan, SemanticIds, fit_semantic_ids
 from domainformer.tokenizers.slots import Block, Layout, Slot
 
 __all__ = [
@@ -54,6 +57,10 @@ __all__ = [
     "DiscreteTokenizer",
     "CategoricalTokenizer",
     "EntityIdTokenizer",
+    "SemanticIdTokenizer",
+    "fit_semantic_ids",
+    "SemanticIds",
+    "FeaturePlan",
     "CalendarTokenizer",
     "ElapsedTimeTokenizer",
     "TextTokenizer",
