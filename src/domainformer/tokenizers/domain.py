@@ -34,6 +34,7 @@ from domainformer.tokenizers.fields import BytePairModel, TextTokenizer
 from domainformer.tokenizers.fitting import FitStatistics, read_columns
 from domainformer.tokenizers.forms import Forms
 from domainformer.tokenizers.parsing import parse_ids
+from domainformer.tokenizers.reference import Reference
 from domainformer.tokenizers.semantic.wiring import checked_semantic_ids, fitted_semantic_ids
 from domainformer.tokenizers.slots import BOS_ID, EOS_ID, PAD_ID, Layout, Slot, lay_out
 from domainformer.tokenizers.sources import FormEncoder, encode_forms
@@ -107,6 +108,8 @@ class DomainTokenizer:
         self.bpe_vocab_size = bpe_vocab_size
         self._parts: _Fitted | None = None
         self._statistics: FitStatistics | None = None
+        self.reference: Reference | None = None
+        """What the training events looked like (see `drift`); None where that is not known."""
 
     # ── fitting ──────────────────────────────────────────────────────────────────────────────
 
@@ -233,7 +236,9 @@ class DomainTokenizer:
             backend = vocabulary.word_level(layout.tokens)
         else:
             backend = vocabulary.byte_pair(layout.tokens, texts, self.bpe_vocab_size)
-        return self.assemble(layout, backend)
+        self.assemble(layout, backend)
+        self.reference = Reference.of_statistics(self.layout, statistics)
+        return self
 
     def assemble(self, layout: Layout, backend: Tokenizer) -> Self:
         """Put fitted fields and the Hugging Face tokenizer together, as `fit` and loading do."""
@@ -325,6 +330,14 @@ class DomainTokenizer:
     def fingerprint(self) -> str:
         """Short name of all that decides ids: equal tokenizers have equal fingerprints."""
         return self._fitted.fingerprint
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """Fingerprints of the tokenizers that this one extends, oldest first; usually none.
+
+        What was encoded with any of them decodes the same with this one.
+        """
+        return tuple(growth.parent for growth in self.layout.growths)
 
     # ── tables ───────────────────────────────────────────────────────────────────────────────
 

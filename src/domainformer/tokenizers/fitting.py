@@ -12,6 +12,7 @@ workers and hash seed gives the same bytes. Memory does not grow with the number
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Self
@@ -37,6 +38,7 @@ from domainformer.tokenizers.fields import (
     field_tokenizers,
 )
 from domainformer.tokenizers.fields.source import SourceTokenizer
+from domainformer.tokenizers.occupancy import Occupancy, counts_before_fit
 from domainformer.tokenizers.sources import FieldRows
 from domainformer.tokenizers.statistics import (
     CountSketch,
@@ -97,6 +99,7 @@ class FitStatistics:
         # Columns are read alike whatever the kind of time, which only the fit itself needs.
         self._fields = {_key(field): field for field in new_fields(schema, "datetime")}
         self._sketches = {_shared(key, f): self._new(f) for key, f in self._fields.items()}
+        self._named: dict[str, Counter[str]] = {key: Counter() for key in self._fields}
         self._time_kinds: set[str] = set()
         self._families: dict[str, set[str]] = {}
 
@@ -122,15 +125,20 @@ class FitStatistics:
                 would be taken for another.
         """
         columns = self._few_columns(table) if self._recount else read_columns(self.schema, table)
+        if not columns.frame.height:
+            return self
         rows = FieldRows.of(self.schema, columns.frame)
+        found = {
+            key: rows.take(field.spec.name, columns.read_by(field))
+            for key, field in self._fields.items()
+        }
+        # Everything is read and checked before anything is added.
+        kinds: set[str] = {table.time_kind} if isinstance(table, EventTable) else set()
+        self._join_types(self._families_of(found), kinds)
         for key, field in self._fields.items():
-            column = rows.take(field.spec.name, columns.read_by(field))
-            field.observe(self._sketches[_shared(key, field)], column)
-            if not isinstance(field, ElapsedTimeTokenizer):
-                self._note_type(field.spec.source, column)
-        if isinstance(table, EventTable) and table.n_events:
-            self._time_kinds.add(table.time_kind)
-        self._check_types()
+            field.observe(self._sketches[_shared(key, field)], found[key])
+            if not self._recount:
+                self._named[key].update(counts_before_fit(field, found[key]))
         self.n_events += columns.frame.height
         return self
 
@@ -148,12 +156,11 @@ class FitStatistics:
                 why="they were collected for another schema, with other limits or in another pass",
                 next_step="collect all parts with one schema and the same options",
             )
+        self._join_types(other._families, other._time_kinds)
         for key, sketch in self._sketches.items():
             sketch.merge(other._sketches[key])
-        for column, families in other._families.items():
-            self._families.setdefault(column, set()).update(families)
-        self._time_kinds |= other._time_kinds
-        self._check_types()
+        for key, named in self._named.items():
+            named.update(other._named[key])
         self.n_events += other.n_events
         return self
 
@@ -171,26 +178,34 @@ class FitStatistics:
             )
         return Columns.of(table, elapsed=False)
 
-    def _note_type(self, name: str, column: pl.Series) -> None:
-        family = type_family(column)
-        if family is not None:
-            self._families.setdefault(name, set()).add(family)
+    def _families_of(self, found: Mapping[str, pl.Series]) -> dict[str, set[str]]:
+        families: dict[str, set[str]] = {}
+        for key, field in self._fields.items():
+            # Elapsed time is made of the time column, and has no type of its own.
+            family = type_family(found[key])
+            if family is not None and not isinstance(field, ElapsedTimeTokenizer):
+                families.setdefault(field.spec.source, set()).add(family)
+        return families
 
-    def _check_types(self) -> None:
+    def _join_types(self, more: Mapping[str, set[str]], kinds: set[str]) -> None:
+        """Take the types of further events in, unless they contradict those of earlier ones."""
+        families = {
+            column: self._families.get(column, set()) | more.get(column, set())
+            for column in self._families.keys() | more.keys()
+        }
         for field in self._fields.values():
-            column, kind = field.spec.source, field.spec.field_type
-            families = self._families.get(column, set())
-            check_families(families, as_text=kind.is_categorical, column=column)
-        if len(self._time_kinds - {"none"}) > 1 and self._elapsed_fields():
+            column, as_text = field.spec.source, field.spec.field_type.is_categorical
+            check_families(families.get(column, set()), as_text=as_text, column=column)
+        kinds = self._time_kinds | kinds - {"none"}
+        elapsed = [f for f in self._fields.values() if isinstance(f, ElapsedTimeTokenizer)]
+        if len(kinds) > 1 and elapsed:
             raise DataError(
-                f"the times are {' and '.join(sorted(self._time_kinds))} in different parts",
-                where=f"column {self._elapsed_fields()[0].spec.source!r}",
+                f"the times are {' and '.join(sorted(kinds))} in different parts of the data",
+                where=f"column {elapsed[0].spec.source!r}",
                 why="elapsed time keeps the resolution of the times",
                 next_step="write the time column of all parts with one type",
             )
-
-    def _elapsed_fields(self) -> list[FieldTokenizer]:
-        return [f for f in self._fields.values() if isinstance(f, ElapsedTimeTokenizer)]
+        self._families, self._time_kinds = families, kinds
 
     # ── the second pass ──────────────────────────────────────────────────────────────────────
 
@@ -217,6 +232,7 @@ class FitStatistics:
         open_keys = [key for key, sketch in self._sketches.items() if sketch.needs_recount]
         second._fields = {key: self._fields[key] for key in open_keys}
         second._sketches = {key: self._sketches[key].recounting() for key in open_keys}
+        second._named = {}
         return second
 
     def adopt(self, recount: FitStatistics) -> Self:
@@ -237,6 +253,16 @@ class FitStatistics:
             self._sketches[key].adopt(sketch)
         return self
 
+    @property
+    def thresholds(self) -> dict[str, int]:
+        """How often a value must occur to be known, for the fields that took a second pass."""
+        counted = {key: sketch for key, sketch in self._sketches.items() if sketch.kind == "counts"}
+        return {
+            self._fields[key].spec.name: sketch.frequent().threshold
+            for key, sketch in counted.items()
+            if isinstance(sketch, CountSketch) and sketch.overflowed
+        }
+
     # ── fitting ──────────────────────────────────────────────────────────────────────────────
 
     def fitted_fields(
@@ -253,10 +279,13 @@ class FitStatistics:
         """
         if not self.n_events:
             raise DataError("there are no events to fit on", next_step="check the table's filters")
-        kinds = self._time_kinds - {"none"}
-        fields = new_fields(self.schema, min(kinds, default="datetime"))  # type: ignore[arg-type]
+        given = given or {}
+        for name in given:
+            self.schema.field(name)  # an error where there is no such field
+        kind: Any = min(self._time_kinds, default="datetime")
+        fields = new_fields(self.schema, kind)
         for index, field in enumerate(fields):
-            if given and field.spec.name in given:
+            if field.spec.name in given:
                 fields[index] = given[field.spec.name]
             elif not isinstance(field, TextTokenizer):
                 field.fit_statistics(self._sketches[_key(field)])
@@ -266,6 +295,13 @@ class FitStatistics:
         """The sample of texts that the BPE model learns from; None where no field is text."""
         sketch = self._sketches.get(_TEXTS)
         return sketch.counts() if isinstance(sketch, TextSketch) else None
+
+    def occupancy(self, field: FieldTokenizer) -> Occupancy | None:
+        """How often each local id of a field of `fitted_fields` occurs; None where unknown."""
+        key = _key(field)
+        if key not in self._named:
+            return None
+        return Occupancy.of_statistics(field, self._named[key], self._sketches[_shared(key, field)])
 
     # ── bytes ────────────────────────────────────────────────────────────────────────────────
 
@@ -282,6 +318,7 @@ class FitStatistics:
             "events": self.n_events,
             "recount": self._recount,
             "times": sorted(self._time_kinds),
+            "named": {key: dict(sorted(counts.items())) for key, counts in self._named.items()},
             "types": {column: sorted(kinds) for column, kinds in self._families.items()},
             "sketches": sketches,
         }
@@ -313,6 +350,7 @@ class FitStatistics:
                 if _shared(key, field) in sketches
             }
             statistics._sketches = sketches
+            statistics._named = {key: Counter(named) for key, named in header["named"].items()}
             statistics.n_events = int(header["events"])
             statistics._time_kinds = set(header["times"])
             statistics._families = {key: set(kinds) for key, kinds in header["types"].items()}

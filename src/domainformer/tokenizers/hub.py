@@ -15,6 +15,7 @@ tokenizes never loads them.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,7 +24,8 @@ from domainformer.errors import ArtifactError, FingerprintError, TokenizerError
 from domainformer.schema import DomainSchema
 from domainformer.schema.fields import GENERIC_SPECIALS
 from domainformer.tokenizers.fields import restore
-from domainformer.tokenizers.slots import lay_out
+from domainformer.tokenizers.reference import Reference
+from domainformer.tokenizers.slots import Growth, lay_out
 from domainformer.tokenizers.vocabulary import has_bpe, tokens_by_id
 from domainformer.version import __version__
 from tokenizers import AddedToken, Tokenizer
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
     HFTokenizer: TypeAlias = PreTrainedTokenizerFast
 
 KIND = "domainformer.tokenizer"
-VERSION = 1
+VERSION = 2
+"""The format that is written: 1 (domainformer 0.1), 2 (extensions, and what the fit has seen)."""
+READABLE = (1, 2)
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 SCHEMA_FILE = "schema.yaml"
@@ -70,7 +74,9 @@ def write_files(tokenizer: DomainTokenizer, folder: Path) -> None:
         "domainformer": __version__,
         "fingerprint": tokenizer.fingerprint,
         "bpe_vocab_size": tokenizer.bpe_vocab_size,
+        "growths": [asdict(growth) for growth in tokenizer.layout.growths],
         "fields": fields,
+        "reference": None if tokenizer.reference is None else tokenizer.reference.to_json(),
     }
     write_json(folder / STATE_FILE, state)
 
@@ -91,13 +97,16 @@ def read_files(folder: Path) -> DomainTokenizer:
         saved = [(schema.field(item["field"]), item["state"]) for item in state["fields"]]
         tokenizer = DomainTokenizer(schema, bpe_vocab_size=int(state["bpe_vocab_size"]))
         expected = state["fingerprint"]
+        growths = [_growth(item) for item in state["growths"]]
+        seen = state["reference"]
+        tokenizer.reference = None if seen is None else Reference.from_json(seen)
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(folder / STATE_FILE, error) from error
     tokens = tokens_by_id(backend, where=str(folder / TOKENIZER_FILE))
     fields = [restore(spec, field) for spec, field in saved]
     named = sum(len(field.vocab) for field in fields) + len(GENERIC_SPECIALS)
     pieces = max(0, len(tokens) - named) if has_bpe(backend) else 0
-    layout = lay_out(fields, pieces=pieces)
+    layout = lay_out(fields, pieces=pieces, growths=growths)
     if layout.has_text and not has_bpe(backend):
         raise _mixed(folder, f"{TOKENIZER_FILE} has no BPE model, and a field is text")
     if len(tokens) != layout.vocab_size or layout.tokens != tuple(
@@ -207,13 +216,19 @@ def _read_state(folder: Path) -> dict[str, Any]:
         version = state["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, error) from error
-    if version != VERSION:
+    if version not in READABLE:
         raise ArtifactError(
             f"{path} has version {version!r}",
-            why=f"this version of domainformer ({__version__}) reads version {VERSION}",
+            why=f"this version of domainformer ({__version__}) reads versions 1 to {VERSION}",
             next_step=f"use domainformer {state.get('domainformer')}, which wrote it",
         )
+    if version == 1:  # knew neither extensions nor what the fit had seen
+        state |= {"growths": [], "reference": None}
     return state
+
+
+def _growth(item: dict[str, Any]) -> Growth:
+    return Growth(str(item["parent"]), tuple(map(int, item["fields"])), int(item["pieces"]))
 
 
 def _read_backend(path: Path) -> Tokenizer:

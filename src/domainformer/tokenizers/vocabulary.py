@@ -69,6 +69,17 @@ def has_bpe(tokenizer: Tokenizer) -> bool:
     return isinstance(tokenizer.model, models.BPE)
 
 
+def merges_of(tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    """The merges of a byte-pair model in the order of their ranks; none without one.
+
+    Example:
+        >>> merges_of(byte_pair(["[PAD]"], {"low low": 2}, 258))
+        [('l', 'o'), ('lo', 'w')]
+    """
+    merges = json.loads(tokenizer.to_str())["model"].get("merges", [])
+    return [(left, right) for left, right in merges]
+
+
 def tokens_by_id(tokenizer: Tokenizer, *, where: str) -> list[str]:
     """Id → token of a tokenizer whose ids have no gaps.
 
@@ -84,3 +95,36 @@ def tokens_by_id(tokenizer: Tokenizer, *, where: str) -> list[str]:
             next_step="the file was changed by hand; fit and save the tokenizer again",
         )
     return ordered
+
+
+def grown(
+    tokenizer: Tokenizer,
+    vocab: Sequence[str],
+    whole: Iterable[str],
+    merges: Iterable[tuple[str, str]] = (),
+) -> Tokenizer:
+    """A copy with further tokens and merges, in which every old token keeps its id.
+
+    Args:
+        tokenizer: What `word_level` or `byte_pair` gave, or what was loaded from its file.
+        vocab: Id → token: the old tokens at their old ids, then the new ones.
+        whole: The tokens that are found whole in a string, in the order of their ids.
+        merges: Ranked behind the old ones.
+
+    Example:
+        >>> old = byte_pair(["[PAD]"], {"low": 2}, 257)
+        >>> new = grown(old, [*tokens_by_id(old, where=""), "[A]", "low"], ["[PAD]", "[A]"],
+        ...     [("lo", "w")])
+        >>> new.encode("low[A]").ids == [259, 258], old.encode("low").tokens
+        (True, ['lo', 'w'])
+    """
+    plain = json.loads(tokenizer.to_str())
+    ids = {token: index for index, token in enumerate(vocab)}
+    plain["model"]["vocab"] = ids
+    if has_bpe(tokenizer):
+        plain["model"]["merges"] += [list(pair) for pair in merges]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    plain["added_tokens"] = [
+        {"id": ids[token], "content": token, **flags, "special": True} for token in whole
+    ]
+    return Tokenizer.from_str(json.dumps(plain))
