@@ -23,6 +23,7 @@ import polars as pl
 
 from domainformer.errors import DataError
 from domainformer.tokenizers.fields.columns import canonical_text
+from domainformer.tokenizers.semantic.sentences import SentenceBlock
 from domainformer.tokenizers.semantic.sparse import Floats, SparseRows, truncated_svd
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -36,11 +37,12 @@ _MOST_TOKENS = 1 << 16
 class FeatureBlock(Protocol):
     """The vectors of one column (or of the number columns together)."""
 
-    kind: ClassVar[str]
-    """The block's name in weights and files."""
-
     columnwise: ClassVar[bool]
     """Whether each dimension is scaled alone (an SVD's are scaled together)."""
+
+    @property
+    def kind(self) -> str:
+        """The block's name in weights and files."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -148,7 +150,7 @@ class NumberBlock:
         means: Mean of each on that scale, learned by `fit`.
     """
 
-    kind: ClassVar[str] = "numbers"
+    kind: str = "numbers"
     columnwise: ClassVar[bool] = True
 
     def __init__(self, columns: Sequence[str], means: npt.ArrayLike = ()) -> None:
@@ -191,7 +193,7 @@ class VectorBlock:
         size: That length, learned by `fit`.
     """
 
-    kind: ClassVar[str] = "embeddings"
+    kind: str = "embeddings"
     columnwise: ClassVar[bool] = True
 
     def __init__(self, column: str, size: int = 0) -> None:
@@ -245,4 +247,6 @@ def restored_block(state: Mapping[str, Any], arrays: Arrays) -> FeatureBlock:
         return NumberBlock(state["columns"], arrays["means"])
     if state["kind"] == VectorBlock.kind:
         return VectorBlock(state["column"], int(state["size"]))
+    if state["kind"] == "sentences":
+        return SentenceBlock(state["column"], state["model"])
     return BagBlock.restored(state, arrays)

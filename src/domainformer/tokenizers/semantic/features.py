@@ -30,6 +30,7 @@ from domainformer.tokenizers.semantic.blocks import (
     VectorBlock,
     restored_block,
 )
+from domainformer.tokenizers.semantic.sentences import SentenceBlock
 from domainformer.tokenizers.semantic.sparse import Floats
 
 HISTORIES = "histories"
@@ -48,6 +49,8 @@ class FeaturePlan:
         sets: Columns of lists, labels or booleans: members.
         numbers: Numeric columns.
         embeddings: Columns of vectors.
+        text_model: Folder of a sentence-embedding model that reads the text columns instead of
+            TF-IDF; new entities need it, too.
         weights: Weight of a kind (text, sets, numbers, embeddings, histories); 1 unless given.
         dimensions: Most dimensions of a block of text, sets or histories.
 
@@ -59,6 +62,7 @@ class FeaturePlan:
     sets: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     embeddings: tuple[str, ...] = ()
+    text_model: str | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
     dimensions: int = 64
 
@@ -103,8 +107,13 @@ class FeaturePlan:
                 found["text" if is_text else "sets"].append(name)
             elif dtype in (pl.Categorical, pl.Enum, pl.Boolean):
                 found["sets"].append(name)
-        chosen = {kind: tuple(found[kind]) for kind in KINDS if kind != HISTORIES}
-        return replace(self, **chosen)
+        return replace(
+            self,
+            text=tuple(found["text"]),
+            sets=tuple(found["sets"]),
+            numbers=tuple(found["numbers"]),
+            embeddings=tuple(found["embeddings"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -272,11 +281,13 @@ def _fitted_blocks(frame: pl.DataFrame, plan: FeaturePlan, seed: int) -> list[Fe
                     f"the column {name!r} is {dtype}, and {kind} is expected",
                     next_step="cast it, or read it as sets",
                 )
-    blocks: list[FeatureBlock] = [
-        BagBlock(name, kind).fit(frame, plan.dimensions, seed)
-        for kind, names in (("text", plan.text), ("sets", plan.sets))
-        for name in names
-    ]
+    blocks: list[FeatureBlock] = []
+    for name in plan.text:
+        if plan.text_model is not None:
+            blocks.append(SentenceBlock(name, str(plan.text_model)))
+        else:
+            blocks.append(BagBlock(name, "text").fit(frame, plan.dimensions, seed))
+    blocks += [BagBlock(name, "sets").fit(frame, plan.dimensions, seed) for name in plan.sets]
     if plan.numbers:
         blocks.append(NumberBlock(plan.numbers).fit(frame))
     blocks += [VectorBlock(name).fit(frame) for name in plan.embeddings]

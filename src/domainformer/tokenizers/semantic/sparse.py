@@ -55,7 +55,8 @@ class SparseRows:
         height, width = shape
         keys = np.asarray(rows, np.int64) * width + np.asarray(columns, np.int64)
         places, inverse = np.unique(keys, return_inverse=True)
-        summed = np.bincount(inverse, np.asarray(values, np.float64), len(places))
+        weights: Floats = np.asarray(values, np.float64)
+        summed = np.bincount(inverse, weights, len(places)).astype(np.float64)
         starts = np.searchsorted(places, np.arange(height + 1) * width)
         return cls(starts.astype(np.int64), places % width, summed, width)
 
