@@ -116,8 +116,9 @@ class CalendarTokenizer(LookupTokenizer):
         self._check(column)
         # An all-null column may have the Null type, which has no years.
         if len(column) > column.null_count():
-            ends = pl.Series([column.min(), column.max()], dtype=column.dtype)
-            sketch.add(*ends.dt.year().to_list())
+            years = _extremes(column).dt.year().drop_nulls().to_numpy()
+            if len(years):  # times beyond the calendar have none either
+                sketch.add(int(years.min()), int(years.max()))
 
     def fit_statistics(self, sketch: ExtremesSketch) -> Self:
         """Learn the anchor year."""
@@ -264,6 +265,14 @@ class CalendarTokenizer(LookupTokenizer):
     def from_state(cls, spec: FieldSpec, state: dict[str, Any]) -> Self:
         """A fitted tokenizer from what `state` gave."""
         return cls(spec)._built(int(state["anchor"]))
+
+
+def _extremes(column: pl.Series) -> pl.Series:
+    """A few of the times, the first and the last among them, where order tells which these are."""
+    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None:
+        return column  # a zone's clock can be put back
+    times = column.to_physical()
+    return pl.Series([times.min(), times.max()], dtype=times.dtype).cast(column.dtype)
 
 
 def _civil(days: Int64Array) -> dict[str, Int64Array]:

@@ -12,7 +12,7 @@ order of rows, hash seed or number of workers can be told from its `state`. Star
 read `quantiles`; `codec` writes them as bytes. `tokenizers.fitting.FitStatistics` holds one per
 field.
 
-May import: errors, numpy and polars; nothing else of `tokenizers`.
+May import: errors, `data.hashing`, numpy, polars and pyarrow; nothing else of `tokenizers`.
 """
 
 from domainformer.tokenizers.statistics.base import Limits, NoSketch, Sketch, SketchState

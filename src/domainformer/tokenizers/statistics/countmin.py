@@ -21,10 +21,9 @@ import numpy as np
 import polars as pl
 
 from domainformer.tokenizers.statistics.base import Int64Array
-from domainformer.tokenizers.statistics.hashing import mix, stable_hash
+from domainformer.tokenizers.statistics.hashing import rehash, stable_hash
 
 _ROWS = 4
-_SECOND_HASH = np.uint64(0xD1B54A32D192ED03)
 
 
 class CountMinTable:
@@ -73,6 +72,6 @@ class CountMinTable:
 
     def _cells_of(self, values: pl.Series) -> list[Int64Array]:
         first = stable_hash(values)
-        step = mix(first ^ _SECOND_HASH) | np.uint64(1)
+        step = rehash(first) | np.uint64(1)
         mask = np.uint64(self.cells.shape[1] - 1)
         return [((first + np.uint64(row) * step) & mask).astype(np.int64) for row in range(_ROWS)]

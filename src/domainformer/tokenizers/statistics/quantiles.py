@@ -28,6 +28,8 @@ _MANTISSA_BITS = 10
 _DROPPED = 52 - _MANTISSA_BITS
 # Buckets are counted by position while they span no more than this; else they are sorted.
 _WIDEST_COUNT = 1 << 21
+# Parts are added up when there are so many, however small.
+_MOST_PARTS = 256
 
 
 class Weighted(NamedTuple):
@@ -86,6 +88,7 @@ class QuantileSketch(Sketch):
         self.collapsed = False
         self._kept = Weighted(np.empty(0), np.empty(0, np.int64))
         self._pending: list[Weighted] = []
+        self._rows = 0
 
     def add(self, numbers: Float64Array) -> None:
         """Count the positive finite numbers of an array; the others are left out."""
@@ -96,29 +99,38 @@ class QuantileSketch(Sketch):
             # Continuous numbers show it in their first values, without sorting all of them.
             head = np.unique(chosen[: 2 * self.limits.most_numbers])
             self.collapsed = len(head) > self.limits.most_numbers
-        self._pending.append(_count_buckets(chosen) if self.collapsed else _count(chosen))
-        if sum(len(part.values) for part in self._pending) > self.limits.most_numbers:
-            self._settle()
+        self._append(_count_buckets(chosen) if self.collapsed else _count(chosen))
 
     def merge(self, other: Self) -> None:
         """Add all that ``other`` has counted."""
+        counted = other.counted()  # settles whether it has collapsed
         self.collapsed |= other.collapsed
-        self._pending.append(other.counted())
-        self._settle()
+        self._append(counted)
 
     def counted(self) -> Weighted:
         """Distinct values with their counts; the lower ends of buckets once collapsed."""
         self._settle()
         return self._kept
 
+    def _append(self, part: Weighted) -> None:
+        self._pending.append(part)
+        self._rows += len(part.values)
+        if self._rows > self.limits.most_numbers or len(self._pending) >= _MOST_PARTS:
+            self._settle()
+
     def _settle(self) -> None:
-        if self._pending:
-            parts = [self._kept, *self._pending]
+        if not self._pending:
+            return
+        parts = [self._kept, *self._pending]
+        self._pending, self._rows = [], 0
+        if not self.collapsed:
             self._kept = _add_up(parts)
-            self._pending = []
-        self.collapsed |= len(self._kept.values) > self.limits.most_numbers
-        if self.collapsed:
-            self._kept = _add_up([Weighted(bucket_floor(self._kept.values), self._kept.counts)])
+            if len(self._kept.values) <= self.limits.most_numbers:
+                return
+            self.collapsed = True
+            parts = [self._kept]
+        floors = [part._replace(values=bucket_floor(part.values)) for part in parts]
+        self._kept = _add_up(floors)
 
     def state(self) -> SketchState:
         """Values, counts and whether they are buckets."""

@@ -14,8 +14,8 @@ VALUE, COUNT, ESTIMATE = "value", "count", "estimate"
 ValueKind = Literal["text", "integer"]
 DTYPES: dict[str, type[pl.String] | type[pl.Int64]] = {"text": pl.String, "integer": pl.Int64}
 
-# Batches are added up once they hold this many rows together.
-_MOST_PENDING = 1 << 18
+# Batches are added up once they hold so many rows, or so many bytes of text, or are so many.
+_MOST_ROWS, _MOST_BYTES, _MOST_PARTS = 1 << 18, 1 << 25, 256
 _BYTES_PER_VALUE = 64
 
 
@@ -43,13 +43,17 @@ class Tally:
             schema={VALUE: DTYPES[kind], **dict.fromkeys(numbers, pl.Int64())}
         )
         self._pending: list[pl.DataFrame] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
 
     def add(self, counted: pl.DataFrame) -> bool:
         """Add distinct values with counts; whether enough has come together to check the size."""
+        if self.kind == "text":
+            counted = counted.with_columns(compact(counted[VALUE]))
+            self._bytes += int(counted[VALUE].str.len_bytes().sum())
         self._pending.append(counted)
         self._rows += counted.height
-        return self._rows > max(_MOST_PENDING, self._kept.height)
+        enough = max(_MOST_ROWS, self._kept.height)
+        return self._rows > enough or self._bytes > _MOST_BYTES or len(self._pending) >= _MOST_PARTS
 
     @property
     def frame(self) -> pl.DataFrame:
@@ -60,7 +64,9 @@ class Tally:
             if ESTIMATE in parts.columns:
                 numbers.append(pl.col(ESTIMATE).max())  # all are equal
             self._kept = parts.group_by(VALUE).agg(numbers).sort(VALUE)
-            self._pending, self._rows = [], 0
+            self._pending, self._rows, self._bytes = [], 0, 0
+            if self.kind == "text":
+                self._kept = self._kept.with_columns(compact(self._kept[VALUE]))
         return self._kept
 
     @property
@@ -91,6 +97,8 @@ class Tally:
     def keep(self, mask: npt.NDArray[np.bool_]) -> None:
         """Forget the values where ``mask`` is false."""
         self._kept = self.frame.filter(pl.Series(mask))
+        if self.kind == "text":
+            self._kept = self._kept.with_columns(compact(self._kept[VALUE]))
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Values, counts and estimates as arrays."""
@@ -106,3 +114,18 @@ class Tally:
         numbers = {name: arrays[name] for name in (COUNT, ESTIMATE) if name in arrays}
         tally._kept = pl.DataFrame({VALUE: values, **numbers})
         return tally
+
+
+def compact(texts: pl.Series) -> pl.Series:
+    """The same strings, in memory of their own.
+
+    A string of a polars column is a place in a buffer that it shares with the column it was taken
+    from, so that a single one can keep a whole file in memory.
+
+    Example:
+        >>> many = pl.Series(["a long merchant name", "another long name"] * 1000)
+        >>> compact(many[:1]).to_arrow().buffers()[-1].size
+        20
+    """
+    copied = texts.to_arrow(compat_level=pl.CompatLevel.oldest())  # not views, but one run of bytes
+    return pl.Series(texts.name, copied, dtype=pl.String)

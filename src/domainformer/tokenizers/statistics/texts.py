@@ -52,7 +52,8 @@ class TextSketch(Sketch):
     @property
     def complete(self) -> bool:
         """Whether every text is in the sample."""
-        return self._settled() is not None and self._bar is None
+        self._settled()
+        return self._bar is None
 
     def add(self, counted: pl.DataFrame) -> None:
         """Add distinct texts (column ``value``) with their counts (column ``count``)."""
