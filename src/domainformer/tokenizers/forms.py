@@ -58,11 +58,30 @@ class EventForm:
 
     @cached_property
     def never(self) -> Ints:
-        """Ids that never stand in such an event: the MISSING of optional fields, ascending."""
+        """Ids that never stand in such an event: the MISSING of optional fields, ascending.
+
+        But for an hour beside other parts: a date has no hour, and is a value all the same.
+        """
         hidden = [
-            s.missing for s, left_out in zip(self.slots, self.optional, strict=True) if left_out
+            slot.missing
+            for block in self.layout.blocks
+            for slot in block.slots
+            if block.spec.optional and not _may_lack(block, slot)
         ]
         return np.array(sorted(hidden), np.int64)
+
+    @cached_property
+    def lacking(self) -> tuple[tuple[int, int, int], ...]:
+        """The MISSING of optional parts that stand for nothing only where the others do, too.
+
+        Each with the place of another part relative to it, and that part's MISSING.
+        """
+        return tuple(
+            (slot.missing, 1 if i == 0 else -1, block.slots[1 if i == 0 else i - 1].missing)
+            for block in self.layout.blocks
+            for i, slot in enumerate(block.slots)
+            if block.spec.optional and _may_lack(block, slot)
+        )
 
     @property
     def plain(self) -> bool:
@@ -186,6 +205,11 @@ class Forms:
     def ends(self) -> Mask:
         """Whether an event may be over, ``[states]``."""
         return self.follows[:, 0]
+
+
+def _may_lack(block: Block, slot: Slot) -> bool:
+    """Whether a part may be missing where the field's value is not: the hour of a date."""
+    return slot.part == "hour" and len(block.slots) > 1
 
 
 def _successors(form: EventForm, position: int) -> tuple[list[int], bool]:

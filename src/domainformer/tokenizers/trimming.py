@@ -36,7 +36,7 @@ def trim(form: EventForm, joined: Joined) -> Joined:
         joined: Ids as the fields give them, the MISSING of optional fields included.
     """
     if len(form.never):
-        joined = _without(form.never, joined, form.layout.vocab_size)
+        joined = _without(form, joined)
     if form.most is None:
         return joined
     lengths = np.diff(joined.offsets)
@@ -66,18 +66,28 @@ def trim_one(form: EventForm, hidden: frozenset[int], ids: list[int]) -> list[in
         ids: As the fields give them.
     """
     if hidden:
-        ids = [index for index in ids if index not in hidden]
+        # A MISSING hour goes with its neighbour, so it is judged before that is gone.
+        gone = [
+            at
+            for lacking, step, other in form.lacking
+            for at, index in enumerate(ids)
+            if index == lacking and ids[at + step] == other
+        ]
+        ids = [x for at, x in enumerate(ids) if x not in hidden and at not in gone]
     if form.most is None or len(ids) <= form.most:
         return ids
     offsets = np.array([0, len(ids)], np.int64)
     return _shortened(form, np.array(ids, np.int64), offsets).values.tolist()
 
 
-def _without(hidden: Ints, joined: Joined, vocab_size: int) -> Joined:
-    """Drop some ids wherever they stand."""
-    kept = np.ones(vocab_size, np.bool_)
-    kept[hidden] = False
+def _without(form: EventForm, joined: Joined) -> Joined:
+    """Drop the tokens of optional fields without a value wherever they stand."""
+    kept = np.ones(form.layout.vocab_size, np.bool_)
+    kept[form.never] = False
     keep = kept[joined.ids]
+    for lacking, step, other in form.lacking:
+        at = np.flatnonzero(joined.ids == lacking)
+        keep[at] = joined.ids[at + step] != other
     before = np.zeros(len(keep) + 1, np.int64)
     np.cumsum(keep, out=before[1:])
     return Joined(joined.ids[keep], before[joined.offsets])

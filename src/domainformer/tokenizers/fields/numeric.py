@@ -151,7 +151,9 @@ class MagnitudeBucketTokenizer(BinTokenizer):
             return np.empty(0)
         low, high = positive.values[0], positive.values[-1]
         if self.spec.binning == "log":
-            edges = np.geomspace(low, high, bins + 1)[1:-1]
+            # Near the largest float the last power overflows, which is replaced by `high` anyway.
+            with np.errstate(over="ignore"):
+                edges = np.geomspace(low, high, bins + 1)[1:-1]
         else:
             edges = positive.at(np.arange(1, bins) * positive.total // bins)
         # An edge at the smallest value would leave the first positive bin empty.
