@@ -18,6 +18,7 @@ They share no code with the encoder beyond the fitted tables, so that they can c
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -26,71 +27,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from domainformer.data import EventTable
 from domainformer.errors import DomainformerError
 from domainformer.schema.fields import GENERIC_SPECIALS, FieldType
-from domainformer.tokenizers.domain import DomainTokenizer
 from domainformer.tokenizers.fields.columns import canonical_text
-from domainformer.tokenizers.inspection.annotate import event_at
-from domainformer.tokenizers.inspection.truth import Seen, disagreement
+from domainformer.tokenizers.inspection.sample import Positions, Sample
+from domainformer.tokenizers.inspection.truth import Seen, Truth
 from domainformer.tokenizers.kernels import numba_available
-from domainformer.tokenizers.slots import BPE, GENERIC
+from domainformer.tokenizers.slots import GENERIC
 
 _EXAMPLES = 3
 _POISONED = 200
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Events of whole histories, and some of them to be looked at one by one.
-
-    Args:
-        tokenizer: The tokenizer.
-        table: The histories.
-        rows: The events to be looked at, in order.
-        ids: Token ids of each of them, as `encode` gave them.
-        events: Their values and the time of each one's predecessor.
-    """
-
-    tokenizer: DomainTokenizer
-    table: EventTable
-    rows: list[int]
-    ids: list[list[int]]
-    events: list[tuple[dict[str, Any], Any]]
-
-    @classmethod
-    def draw(cls, tokenizer: DomainTokenizer, table: EventTable, events: int, seed: int) -> Sample:
-        """Whole histories until there are enough events, and so many of their events."""
-        generator = np.random.default_rng(seed)
-        order = generator.permutation(table.n_entities)
-        enough = int(np.searchsorted(np.cumsum(table.lengths[order]), events)) + 1
-        part = table.take_entities(order[:enough])
-        count = min(events, part.n_events)
-        rows = np.sort(generator.choice(part.n_events, count, replace=False)).tolist()
-        encoded = tokenizer.encode(part, compiled=False)
-        ends = encoded.event_offsets
-        ids = [encoded.ids[ends[row] : ends[row + 1]].tolist() for row in rows]
-        labels = _shortest_labels(tokenizer, part.frame)
-        pairs = [event_at(part, row) for row in rows]
-        return cls(tokenizer, part, rows, ids, [(_serve(e, labels), before) for e, before in pairs])
-
-
-def _shortest_labels(tokenizer: DomainTokenizer, frame: pl.DataFrame) -> set[str]:
-    """Columns of 32-bit floats that are read as labels."""
-    as_labels = {
-        spec.source
-        for spec in tokenizer.schema.fields
-        if spec.field_type.is_categorical or spec.field_type is FieldType.TEXT
-    }
-    return {name for name in as_labels if frame.schema.get(name) == pl.Float32}
-
-
-def _serve(event: dict[str, Any], labels: set[str]) -> dict[str, Any]:
-    """The event as a caller would write it: 0.1, not 0.10000000149011612, for a 32-bit float."""
-    for name in labels:
-        if event[name] is not None:
-            event[name] = float(str(np.float32(event[name])))
-    return event
 
 
 @dataclass(frozen=True)
@@ -138,32 +84,8 @@ def _check(
 
 def check_ranges(sample: Sample) -> Check:
     """Every id stands at a position that its own field owns."""
-    slots = sample.tokenizer.layout.slots
-    size = sample.tokenizer.vocab_size
-    place = sample.tokenizer.layout.slot_of_id.tolist()
-    whole = None if getattr(sample.tokenizer.schema, "sources", None) else len(slots)
-
-    def problem(ids: list[int]) -> str | None:
-        last, room, heads = -1, 0, 0
-        for index in ids:
-            if not 0 <= index < size:
-                return f"the id {index} is outside the vocabulary of {size}"
-            here = place[index]
-            if here == BPE:
-                room -= 1
-                if room < 0:
-                    return f"the piece of text {index} has no text to belong to, or is one too many"
-            elif here <= last:
-                return f"the id {index} does not belong behind {slots[last].name!r}"
-            else:
-                last, heads = here, heads + 1
-                opens = slots[here].ragged and index != slots[here].missing
-                room = slots[here].max_tokens if opens else 0
-        if whole is not None and heads != whole:
-            return f"{heads} positions are filled, of {whole}"
-        return None
-
-    found = (_at(sample, i, problem(ids)) for i, ids in enumerate(sample.ids))
+    positions = Positions(sample.tokenizer)
+    found = (_at(sample, i, positions.problem(ids)) for i, ids in enumerate(sample.ids))
     return _check("id ranges", "each id stands where its own field has its place", found)
 
 
@@ -227,15 +149,13 @@ def check_hub(sample: Sample) -> Check:
 
 def check_meaning(sample: Sample) -> tuple[Check, list[Seen]]:
     """What each id says is true of the value that it stands for; also what was seen per field."""
-    layout = sample.tokenizer.layout
-    seen = {block.spec.name: Seen(block.spec.name) for block in layout.blocks}
-
-    def problems() -> Iterable[str | None]:
-        for i, ((event, before), ids) in enumerate(zip(sample.events, sample.ids, strict=True)):
-            yield _at(sample, i, disagreement(layout, ids, event, before, seen))
-
+    truth = Truth(sample.tokenizer.forms)
+    found = (
+        _at(sample, i, truth.problem(ids, event, before))
+        for i, ((event, before), ids) in enumerate(zip(sample.events, sample.ids, strict=True))
+    )
     promise = "what each id says is true of its value: labels and dates exactly, numbers in the bin"
-    return _check("meaning", promise, problems()), list(seen.values())
+    return _check("meaning", promise, found), list(truth.seen.values())
 
 
 def check_decode(sample: Sample) -> Check:
@@ -261,8 +181,11 @@ def check_decode(sample: Sample) -> Check:
 def _labels_come_back(sample: Sample, decoded: pl.DataFrame) -> list[str]:
     """Decoded labels that are neither null nor the label that was encoded."""
     wrong = []
-    for spec in sample.tokenizer.schema.fields:
-        if not spec.field_type.is_categorical or spec.source not in decoded.columns:
+    specs = sample.tokenizer.schema.fields
+    readers = Counter(spec.source for spec in specs)
+    for spec in specs:
+        # A column that several fields read comes back by the names of the fields.
+        if not spec.field_type.is_categorical or readers[spec.source] > 1:
             continue
         given = [canonical_text(event.get(spec.source)) for event, _ in sample.events]
         pairs = zip(decoded[spec.source].to_list(), given, strict=True)
@@ -289,38 +212,39 @@ def check_injection(sample: Sample) -> Check:
     if not columns:
         return _check(name, promise, [], skipped="no field reads text or labels")
     spelt = [token for token in tokenizer.vocab if token.startswith("[") and token.endswith("]")]
+    positions = Positions(tokenizer)
     found = (
-        _at(sample, i, _injected(tokenizer, event, before, columns, spelt[i * 7 % len(spelt)]))
-        for i, (event, before) in enumerate(sample.events[:_POISONED])
+        _at(sample, i, _injected(sample, positions, i, columns, spelt[i * 7 % len(spelt)]))
+        for i in range(min(_POISONED, len(sample.ids)))
     )
     return _check(name, promise, found)
 
 
 def _injected(
-    tokenizer: DomainTokenizer,
-    event: dict[str, Any],
-    before: Any,
-    columns: list[str],
-    token: str,
+    sample: Sample, positions: Positions, i: int, columns: list[str], token: str
 ) -> str | None:
-    layout = tokenizer.layout
-    clean = tokenizer.encode_event(event, before)
+    """Encode an event whose texts and labels spell a token, and look where the tokens went."""
+    tokenizer, (event, before) = sample.tokenizer, sample.events[i]
     harm = {name: f"[PAD]{token}[BOS] {event[name] or ''}{token}" for name in columns}
     poisoned = {**event, **harm}
     ids = tokenizer.encode_event(poisoned, before)
     rendered = tokenizer.render_event(poisoned, before)
     if tokenizer.backend.encode(rendered, add_special_tokens=False).ids != ids:
         return f"{token} in a text is read as a token by Hugging Face"
-    harmed = {b.spec.name for b in layout.blocks if b.spec.source in columns}
-    place = layout.slot_of_id
+    problem = positions.problem(ids)
+    if problem is not None:
+        return f"{token} in a text: {problem}"
+    if any(form.most is not None for form in tokenizer.forms.each):
+        return None  # a longer text may push other fields out of the budget
+    harmed = {b.spec.name for b in tokenizer.layout.blocks if b.spec.source in columns}
 
     def others(some: list[int]) -> list[int]:
-        return [i for i in some if place[i] >= 0 and layout.slots[place[i]].field not in harmed]
+        places = [(index, positions.place[index]) for index in some]
+        return [n for n, p in places if p >= 0 and positions.slots[p].field not in harmed]
 
-    if others(ids) != others(clean) or any(place[index] == GENERIC for index in ids):
+    if others(ids) != others(sample.ids[i]):
         return f"{token} in a text changes the tokens of other fields"
-    order = [int(place[index]) for index in ids if place[index] >= 0]
-    return None if order == sorted(set(order)) else f"{token} in a text opens a position twice"
+    return None
 
 
 def _differs(sample: Sample, i: int, ids: Callable[[], list[int]]) -> str | None:

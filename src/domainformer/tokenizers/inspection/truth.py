@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from domainformer.schema.fields import FieldType
+from domainformer.schema.fields import FieldSpec, FieldType
 from domainformer.tokenizers.base import FieldTokenizer
 from domainformer.tokenizers.events import gap
 from domainformer.tokenizers.fields import ElapsedTimeTokenizer, TextTokenizer
 from domainformer.tokenizers.fields.columns import canonical_text
 from domainformer.tokenizers.fields.shapes import SMALLEST
 from domainformer.tokenizers.fields.text import FIRST_PIECE, MARKER
-from domainformer.tokenizers.slots import BPE, Layout
+from domainformer.tokenizers.forms import Forms
+from domainformer.tokenizers.slots import BPE
 
 _PARTS: dict[str, Callable[[Any], int]] = {
     "month": lambda t: t.month,
@@ -49,60 +50,95 @@ class Seen:
     cut: int = 0
 
 
-def disagreement(
-    layout: Layout,
-    ids: list[int],
-    event: Mapping[str, Any],
-    before: Any,
-    seen: Mapping[str, Seen],
-) -> str | None:
-    """The first id that is not true of its value, told; None where all are.
+class Truth:
+    """Judges events of one tokenizer, and counts what its tokens leave unsaid.
 
     Args:
-        layout: The fitted fields.
-        ids: Of the event.
-        event: Its values.
-        before: The time of its predecessor.
-        seen: Counted up, by field.
+        forms: Of the tokenizer.
+
+    Attributes:
+        seen: By field.
     """
-    heads, pieces = _by_field(layout, ids)
-    for block in layout.blocks:
-        field, spec = block.tokenizer, block.spec
-        slots = [layout.slots.index(slot) for slot in block.slots]
-        local = [heads[slot] for slot in slots if slot in heads]
-        if not local:
-            continue
-        count = seen[spec.name]
-        value = event[spec.source]
-        if isinstance(field, ElapsedTimeTokenizer):
-            value = gap(value, before, field=spec.source)
-        else:
-            count.values += 1
-        if isinstance(field, TextTokenizer):
-            problem = _text(field, local[0], pieces.get(slots[0], []), value, count)
-        else:
-            problem = _labels(field, local, value, count)
-        if problem is not None:
-            return f"{spec.name}: {problem}"
-    return None
+
+    def __init__(self, forms: Forms) -> None:
+        self.seen = {b.spec.name: Seen(b.spec.name) for b in forms.layout.blocks}
+        self._forms = forms
+        layout = forms.layout
+        self._slot_of_id = layout.slot_of_id.tolist()
+        self._local_of_id = layout.local_of_id.tolist()
+        places = {slot: index for index, slot in enumerate(layout.slots)}
+        self._fields = [
+            [(block, [places[slot] for slot in block.slots]) for block in form.layout.blocks]
+            for form in forms.each
+        ]
+        self._facts: dict[tuple[str, str, int], dict[str, Any]] = {}
+
+    def problem(self, ids: list[int], event: Mapping[str, Any], before: Any) -> str | None:
+        """The first id that is not true of its value, told; None where all are.
+
+        Args:
+            ids: Of the event.
+            event: Its values.
+            before: The time of its predecessor.
+        """
+        heads, pieces = self._by_slot(ids)
+        number = int(self._forms.form_of_id[ids[0]])
+        budget = self._forms.each[number].most
+        for block, slots in self._fields[number]:
+            field, spec = block.tokenizer, block.spec
+            local = [heads[slot] for slot in slots if slot in heads]
+            count, value = self.seen[spec.name], event[spec.source]
+            if isinstance(field, ElapsedTimeTokenizer):
+                value = gap(value, before, field=spec.source)
+            else:
+                count.values += 1
+            if not local:
+                problem = self._left_out(spec, value, count, budget)
+            elif isinstance(field, TextTokenizer):
+                own = pieces.get(slots[0], [])
+                problem = _text(field, local[0], own, value, count, budget is None)
+            else:
+                facts = [self._describe(field, index) for index in local]
+                problem = _labels(field, facts, value, count)
+            if problem is not None:
+                return f"{spec.name}: {problem}"
+        return None
+
+    def _by_slot(self, ids: list[int]) -> tuple[dict[int, int], dict[int, list[int]]]:
+        """Local head ids and the BPE's own ids behind each head, by slot."""
+        heads: dict[int, int] = {}
+        pieces: dict[int, list[int]] = {}
+        last = BPE
+        for index in ids:
+            slot, local = self._slot_of_id[index], self._local_of_id[index]
+            if slot == BPE:
+                pieces.setdefault(last, []).append(local - FIRST_PIECE)
+            elif slot >= 0:
+                last = slot
+                heads[slot] = local
+        return heads, pieces
+
+    def _describe(self, field: FieldTokenizer, index: int) -> dict[str, Any]:
+        key = (field.spec.name, field.kind, index)
+        if key not in self._facts:
+            self._facts[key] = field.describe(index)
+        return self._facts[key]
+
+    @staticmethod
+    def _left_out(spec: FieldSpec, value: Any, seen: Seen, budget: int | None) -> str | None:
+        seen.missing += 1
+        if not spec.optional:
+            return "it is left out, and is not optional"
+        if value is None or value != value or budget is not None:
+            return None
+        if spec.calendar_fields == ("hour",) and not isinstance(value, dt.datetime):
+            return None  # a date has no hour
+        return f"{value!r} is left out"
 
 
-def _by_field(layout: Layout, ids: list[int]) -> tuple[dict[int, int], dict[int, list[int]]]:
-    """Local head ids and the BPE's own ids behind each head, by slot."""
-    heads: dict[int, int] = {}
-    pieces: dict[int, list[int]] = {}
-    last = -1
-    for index in ids:
-        slot, local = int(layout.slot_of_id[index]), int(layout.local_of_id[index])
-        if slot == BPE:
-            pieces.setdefault(last, []).append(local - FIRST_PIECE)
-        elif slot >= 0:
-            last = slot
-            heads[slot] = local
-    return heads, pieces
-
-
-def _text(field: TextTokenizer, head: int, pieces: list[int], value: Any, seen: Seen) -> str | None:
+def _text(
+    field: TextTokenizer, head: int, pieces: list[int], value: Any, seen: Seen, whole: bool
+) -> str | None:
     text = canonical_text(value)
     if text is None or head != MARKER:
         seen.missing += 1
@@ -114,13 +150,14 @@ def _text(field: TextTokenizer, head: int, pieces: list[int], value: Any, seen: 
     seen.cut += spelt != text
     if not text.startswith(spelt):
         return f"the text {value!r:.60} is spelt {spelt!r:.60}"
-    if spelt != text and len(pieces) == 0 and field.spec.max_tokens > 4:
-        return f"nothing is left of the text {value!r:.60}"
+    if whole and spelt != text and len(field.bpe.encode(text)) <= field.spec.max_tokens:
+        return f"the text {value!r:.60} is cut, and would have been within its budget"
     return None
 
 
-def _labels(field: FieldTokenizer, local: list[int], value: Any, seen: Seen) -> str | None:
-    facts = [field.describe(index) for index in local]
+def _labels(
+    field: FieldTokenizer, facts: list[dict[str, Any]], value: Any, seen: Seen
+) -> str | None:
     kinds = {fact["kind"] for fact in facts}
     absent = value is None or value != value
     if isinstance(field, ElapsedTimeTokenizer):

@@ -22,6 +22,7 @@ from domainformer.tokenizers.fields import (
     MagnitudeBucketTokenizer,
     TextTokenizer,
 )
+from domainformer.tokenizers.fields.source import SourceTokenizer
 
 _MADE_UP_YEAR = 2024
 _LONGEST_WORD = 10
@@ -41,6 +42,8 @@ def typical_event(tokenizer: DomainTokenizer) -> tuple[dict[str, Any], Any]:
 
 
 def _typical_value(tokenizer: DomainTokenizer, field: FieldTokenizer) -> Any:
+    if isinstance(field, SourceTokenizer):
+        return field.names[0]
     if isinstance(field, CategoricalTokenizer):
         return field.values[0] if field.values else None
     if isinstance(field, DiscreteTokenizer):

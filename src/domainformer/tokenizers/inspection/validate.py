@@ -23,8 +23,9 @@ from domainformer.data import EventTable
 from domainformer.errors import DataError
 from domainformer.tokenizers.domain import DomainTokenizer
 from domainformer.tokenizers.inspection import checks
-from domainformer.tokenizers.inspection.checks import Check, Sample
+from domainformer.tokenizers.inspection.checks import Check
 from domainformer.tokenizers.inspection.look import new_table
+from domainformer.tokenizers.inspection.sample import Sample
 from domainformer.tokenizers.inspection.truth import Seen
 
 Progress = Callable[[int, int], None]
