@@ -10,11 +10,18 @@ and all else builds on it. ``keys.py`` makes entity and time columns comparable;
 (with ``delimited.py`` for CSV) and ``meds.py`` open files, ``frames.py`` takes the tables of other
 libraries; ``splits.py`` keeps training and test apart; ``simulate.py`` makes tables of any size.
 After the tokenizer, ``tokens.py`` holds ragged ids in memory, ``store.py`` and ``shards.py`` on
-disk; ``packing.py`` cuts windows and fills rows, ``dataset.py`` serves them.
+disk; ``packing.py`` cuts windows and fills rows, ``budgets.py`` cuts them where sources have shares
+of the context, ``dataset.py`` serves them.
 
 May import ``schema`` and what lies below it; never torch, transformers, models or tokenizers.
 """
 
+from domainformer.data.budgets import (
+    BudgetedWindows,
+    Budgets,
+    keep_within_budgets,
+    plan_budgeted,
+)
 from domainformer.data.dataset import IGNORED, DomainSequenceDataset
 from domainformer.data.meds import read_meds
 from domainformer.data.packing import (
@@ -60,6 +67,10 @@ __all__ = [
     "pack",
     "plan_windows",
     "plan_scoring_windows",
+    "Budgets",
+    "BudgetedWindows",
+    "plan_budgeted",
+    "keep_within_budgets",
     "DomainSequenceDataset",
     "IGNORED",
 ]

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from domainformer.data.augment import ValueSubstitution
+from domainformer.data.budgets import Budgets, plan_budgeted
 from domainformer.data.packing import (
     Keep,
     Packing,
@@ -31,7 +32,7 @@ from domainformer.data.packing import (
 from domainformer.data.shards import Shard
 from domainformer.data.splits import ROLE_NAMES
 from domainformer.data.store import TokenStore
-from domainformer.data.tokens import Ints, Mask, TokenizedEvents
+from domainformer.data.tokens import Ints, Mask, TokenizedEvents, gather_ranges
 from domainformer.errors import ConfigError, DataError
 
 IGNORED = -100
@@ -49,16 +50,22 @@ _ARGUMENTS = (
     "seed",
     "shuffle",
     "augment",
+    "budgets",
 )
 
 
 @dataclass(frozen=True, eq=False)
 class _Documents:
-    """All windows of all shards: which shard, where its tokens begin, and the window itself."""
+    """All windows of all shards: which shard, where its tokens begin, and the window itself.
+
+    With budgets a window is no run of events: ``orders`` lists the events of each shard window by
+    window, and the window's events are places in that list.
+    """
 
     shard: Ints
     token_start: Ints
     windows: Windows
+    orders: tuple[Ints, ...]
 
 
 class DomainSequenceDataset:
@@ -86,6 +93,10 @@ class DomainSequenceDataset:
         shuffle: Whether epochs differ. Otherwise documents keep the order of entities and times
             where they are not packed, and rows are the same in every epoch.
         augment: For training: replaces values of a document, by (seed, epoch, document).
+        budgets: What each source may take of a window (`DomainTokenizer.budgets`): windows are
+            then the newest events within it, the next newest of those left, and so on, so that
+            each event is in one window still. For scoring each event's history is what its
+            window holds before it, and ``min_history`` is of no effect.
 
     Raises:
         DataError: No event has the roles asked for, the source has none, or an event is longer
@@ -120,13 +131,14 @@ class DomainSequenceDataset:
         seed: int = 0,
         shuffle: bool = True,
         augment: ValueSubstitution | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self.source = source
         self.context, self.packed, self.keep = context, packed, keep
         self.train_roles = None if train_roles is None else tuple(train_roles)
         self.score_roles = None if score_roles is None else tuple(score_roles)
         self.min_history, self.bos_id, self.seed, self.shuffle = min_history, bos_id, seed, shuffle
-        self.augment = augment
+        self.augment, self.budgets = augment, budgets
         self._check_arguments()
         self._shards: tuple[Shard | TokenizedEvents, ...] = (
             source.shards if isinstance(source, TokenStore) else (source,)
@@ -218,10 +230,12 @@ class DomainSequenceDataset:
         return _rebuild, (self.source, arguments, self.epoch)
 
     def _plan(self) -> _Documents:
-        plans = []
+        plans, orders = [], []
         for number, shard in enumerate(self._shards):
             try:
-                plans.append(self._plan_shard(shard))
+                plan, order = self._plan_shard(shard)
+                plans.append(plan)
+                orders.append(order)
             except DataError as error:
                 if len(self._shards) == 1:
                     raise
@@ -235,8 +249,10 @@ class DomainSequenceDataset:
         n_entities = [shard.n_entities for shard in self._shards]
         first_entity = np.cumsum([0, *n_entities[:-1]])
         token_start = [
-            np.asarray(shard.event_offsets[plan.event_start])
-            for shard, plan in zip(self._shards, plans, strict=True)
+            np.asarray(
+                shard.event_offsets[order[plan.event_start] if len(order) else plan.event_start]
+            )
+            for shard, plan, order in zip(self._shards, plans, orders, strict=True)
         ]
         entity = [plan.entity + first for plan, first in zip(plans, first_entity, strict=True)]
         return _Documents(
@@ -249,9 +265,11 @@ class DomainSequenceDataset:
                 n_tokens=np.concatenate([plan.n_tokens for plan in plans]),
                 score_start=np.concatenate([plan.score_start for plan in plans]),
             ),
+            orders=tuple(orders),
         )
 
-    def _plan_shard(self, shard: Shard | TokenizedEvents) -> Windows:
+    def _plan_shard(self, shard: Shard | TokenizedEvents) -> tuple[Windows, Ints]:
+        """The windows of a shard, and what their events are places of (empty: of all events)."""
         arrays = (shard.event_offsets, shard.entity_offsets, self.context)
         if self.score_roles is not None:
             if shard.roles is None:
@@ -260,11 +278,26 @@ class DomainSequenceDataset:
                     next_step="encode the table with roles=split.roles",
                 )
             score = _has_role(np.asarray(shard.roles), self.score_roles)
-            return plan_scoring_windows(*arrays, score=score, min_history=self.min_history)
+            if self.budgets is not None:
+                return self._plan_budgeted(shard, None, score)
+            windows = plan_scoring_windows(*arrays, score=score, min_history=self.min_history)
+            return windows, np.empty(0, np.int64)
         select = None
         if shard.roles is not None and self.train_roles is not None:
             select = _has_role(np.asarray(shard.roles), self.train_roles)
-        return plan_windows(*arrays, keep=self.keep, select=select)
+        if self.budgets is not None:
+            return self._plan_budgeted(shard, select, None)
+        return plan_windows(*arrays, keep=self.keep, select=select), np.empty(0, np.int64)
+
+    def _plan_budgeted(
+        self, shard: Shard | TokenizedEvents, select: Mask | None, score: Mask | None
+    ) -> tuple[Windows, Ints]:
+        assert self.budgets is not None
+        plan = plan_budgeted(shard, self.budgets, self.context, keep=self.keep, select=select)
+        if score is not None:
+            plan = plan.having(score)
+        start, stop = plan.offsets[:-1], plan.offsets[1:]
+        return Windows(plan.entity, start, stop, plan.n_tokens, start), plan.events
 
     def _arrange(self) -> Packing:
         """Rows of this epoch. Keyed by (seed, epoch), so that resuming finds the same rows."""
@@ -279,22 +312,27 @@ class DomainSequenceDataset:
 
     def _fill_document(self, document: int, input_ids: Ints, labels: Ints) -> None:
         """Write one document into its part of the row."""
-        shard = self._shards[self._documents.shard[document]]
-        start = int(self._documents.token_start[document])
+        number = self._documents.shard[document]
+        shard, windows = self._shards[number], self._documents.windows
         input_ids[0] = self.bos_id
-        input_ids[1:] = shard.ids[start : start + input_ids.size - 1]
+        if self.budgets is None:
+            start = int(self._documents.token_start[document])
+            input_ids[1:] = shard.ids[start : start + input_ids.size - 1]
+            scorable = np.arange(windows.score_start[document], windows.event_stop[document])
+        else:
+            first, last = windows.event_start[document], windows.event_stop[document]
+            scorable = self._documents.orders[number][first:last]
+            input_ids[1:] = shard.ids[gather_ranges(shard.event_offsets, scorable)[0]]
         if self.score_roles is None:
             if self.augment is not None:
                 rng = np.random.default_rng((self.seed, self.epoch, document))
                 input_ids[:] = self.augment(input_ids, rng)
             labels[1:] = input_ids[1:]
             return
-        windows = self._documents.windows
-        first, last = windows.score_start[document], windows.event_stop[document]
-        offsets = shard.event_offsets[first : last + 1]
         roles = shard.roles
         assert roles is not None  # planning has refused a source without roles
-        scored = np.repeat(_has_role(roles[first:last], self.score_roles), np.diff(offsets))
+        lengths = shard.event_offsets[scorable + 1] - shard.event_offsets[scorable]
+        scored = np.repeat(_has_role(roles[scorable], self.score_roles), lengths)
         part = slice(input_ids.size - scored.size, None)  # windows end with what they score
         labels[part] = np.where(scored, input_ids[part], IGNORED)
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from domainformer.data.budgets import keep_within_budgets
 from domainformer.data.packing import plan_windows
 from domainformer.data.store import TokenStore
 from domainformer.data.table import EventTable
@@ -130,6 +131,9 @@ def _plan(bundle: Bundle, source: Source, how: Pooling, context: int | None) -> 
             next_step=f"choose one of: {', '.join(get_args(Pooling))}",
         )
     events, name = tokenized(bundle, source)
+    if bundle.tokenizer.budgets is not None:
+        room = context or bundle.context
+        events = keep_within_budgets(events, bundle.tokenizer.budgets, room, prefix=BOS_TOKENS)
     windows = plan_windows(
         events.event_offsets,
         events.entity_offsets,

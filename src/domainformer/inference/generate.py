@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from domainformer.data.budgets import keep_within_budgets
 from domainformer.data.tokens import TokenizedEvents
 from domainformer.errors import DataError, InputError, nearest
 from domainformer.inference.bundle import Bundle
@@ -137,6 +138,8 @@ def generate(
     events, entity_column = tokenized(bundle, source)
     chosen = _choose(events, entities)
     room = _Room.of(SlotGrammar.of(bundle.tokenizer), context or bundle.context, n_events)
+    if bundle.tokenizer.budgets is not None:
+        events = keep_within_budgets(events, bundle.tokenizer.budgets, room.past, prefix=0)
     rows = [(int(index), sample) for index in chosen for sample in range(n_samples)]
     step = max(1, batch_tokens // room.context)
     written: list[Ints] = []

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import polars as pl
 
 from domainformer.artifacts import fingerprint, staged_directory
-from domainformer.data import EventTable
+from domainformer.data import Budgets, EventTable
 from domainformer.data.store import TokenizedEvents, TokenStore, id_dtype
 from domainformer.errors import DataError, FingerprintError, TokenizerError
 from domainformer.schema import DomainSchema
@@ -286,6 +286,16 @@ class DomainTokenizer:
     def forms(self) -> Forms:
         """The forms of an event: one, or one for each source of the schema."""
         return self._fitted.forms
+
+    @property
+    def budgets(self) -> Budgets | None:
+        """What each source may take of a context; None where the schema gives no shares."""
+        sources = self.schema.sources
+        if all(source.share is None for source in sources.values()):
+            return None
+        ids = self.forms.opening.ids[1:].tolist()
+        shares = (source.share or 0.0 for source in sources.values())
+        return Budgets(dict(zip(ids, shares, strict=True)))
 
     @property
     def backend(self) -> Tokenizer:

@@ -209,7 +209,8 @@ def sequence_rows(
 ) -> tuple[DomainSequenceDataset, DomainSequenceDataset | None]:
     """Rows to train on, and rows that score the validation events (None where there are none)."""
     training, store = config.training, prepared.store
-    shared = {"context": training.context, "packed": training.packed}
+    budgets = prepared.tokenizer.budgets
+    shared = {"context": training.context, "packed": training.packed, "budgets": budgets}
     train_rows = DomainSequenceDataset(
         store,
         train_roles=(TRAIN,),

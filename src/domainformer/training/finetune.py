@@ -22,7 +22,7 @@ import torch
 from pydantic import Field
 
 from domainformer.config import StrictConfig, apply_overrides, build
-from domainformer.data import EventTable
+from domainformer.data import Budgets, EventTable
 from domainformer.data.dataset import DomainSequenceDataset
 from domainformer.data.splits import ROLE_NAMES, Split, split_by_entity
 from domainformer.data.tokens import TokenizedEvents
@@ -173,7 +173,8 @@ def finetune(
             tokenizer_fingerprint=bundle.tokenizer.fingerprint,
             split=split.record,
         )
-        parts = _parts(bundle.tokenizer.encode(table), targets, roles, config.training)
+        events, budgets = bundle.tokenizer.encode(table), bundle.tokenizer.budgets
+        parts = _parts(events, targets, roles, config.training, budgets)
         classifier = _classifier(bundle, targets, config.mode)
         collate = TargetCollator(Collator(bundle.tokenizer.pad_id, packed=False))
         train_rows = parts["train"]
@@ -247,7 +248,11 @@ def _entity_roles(table: EventTable, split: Split) -> np.ndarray:
 
 
 def _parts(
-    events: TokenizedEvents, targets: Targets, roles: np.ndarray, training: TrainingConfig
+    events: TokenizedEvents,
+    targets: Targets,
+    roles: np.ndarray,
+    training: TrainingConfig,
+    budgets: Budgets | None,
 ) -> dict[str, LabelledRows]:
     """Rows of each part; entities without a label are left out."""
     parts = {}
@@ -262,6 +267,7 @@ def _parts(
                 train_roles=None,
                 seed=training.seed,
                 shuffle=name == "train",
+                budgets=budgets,
             )
             parts[name] = LabelledRows(rows, targets.codes[chosen])
         elif name != "validation":
