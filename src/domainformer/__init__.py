@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         infer_schema,
     )
     from domainformer.tokenizers import (
+        ActionPieceMerges,
         CalendarTokenizer,
         CategoricalTokenizer,
         DiscreteTokenizer,
@@ -131,6 +132,8 @@ __all__ = [
     "DomainTokenizer",
     "DomainTokenizerBuilder",
     "add_domain_tokens",
+    "ActionPieceMerges",
+    "learn_merges",
     "describe_tokenizer",
     "annotate_event",
     "validate_tokenizer",
@@ -207,6 +210,7 @@ _PACKAGES = {
         "infer_schema",
     ),
     "tokenizers": (
+        "ActionPieceMerges",
         "CalendarTokenizer",
         "CategoricalTokenizer",
         "DiscreteTokenizer",
@@ -222,6 +226,7 @@ _PACKAGES = {
         "TextTokenizer",
         "ValidationReport",
         "add_domain_tokens",
+        "learn_merges",
         "annotate_event",
         "describe_tokenizer",
         "fit_semantic_ids",

@@ -5,6 +5,7 @@
     base.py, fields/      one tokenizer per kind of field: a column to small integers
     slots.py              how the fields share one vocabulary; the positions of an event
     semantic/             entities as a few codes, from what they are like
+    merges/               one token for what often occurs together (ActionPiece)
     domain.py             DomainTokenizer: fit, encode, decode, save: start here
     encoder.py, kernels.py, events.py, decoder.py    its bulk, single-event and inverse paths
     vocabulary.py, hub.py, builder.py                Hugging Face: files, tokens, builder
@@ -39,6 +40,12 @@ from domainformer.tokenizers.inspection import (
     render_vocabulary,
     validate_tokenizer,
 )
+from domainformer.tokenizers.merges import (
+    ActionPieceMerges,
+    MergesResult,
+    PermutedSequenceDataset,
+    learn_merges,
+)
 from domainformer.tokenizers.semantic import FeaturePlan, SemanticIds, fit_semantic_ids
 from domainformer.tokenizers.slots import Block, Layout, Slot
 
@@ -61,6 +68,10 @@ __all__ = [
     "fit_semantic_ids",
     "SemanticIds",
     "FeaturePlan",
+    "ActionPieceMerges",
+    "learn_merges",
+    "MergesResult",
+    "PermutedSequenceDataset",
     "CalendarTokenizer",
     "ElapsedTimeTokenizer",
     "TextTokenizer",
