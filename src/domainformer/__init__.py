@@ -31,11 +31,13 @@ from domainformer.version import __version__
 if TYPE_CHECKING:
     # Functions that share their name with a file come from the file: mypy knows them only there.
     from domainformer.data import (
+        Budgets,
         DomainSequenceDataset,
         EventTable,
         Split,
         TokenizedEvents,
         TokenStore,
+        combine_sources,
         pack,
         plan_windows,
         read_meds,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
         FieldSpec,
         FieldType,
         InferredSchema,
+        Source,
         infer_schema,
     )
     from domainformer.tokenizers import (
@@ -81,6 +84,7 @@ if TYPE_CHECKING:
         ElapsedTimeTokenizer,
         EntityIdTokenizer,
         FeaturePlan,
+        FitStatistics,
         MagnitudeBucketTokenizer,
         SemanticIds,
         SemanticIdTokenizer,
@@ -100,6 +104,7 @@ __all__ = [
     "FieldType",
     "FieldSpec",
     "DomainSchema",
+    "Source",
     "infer_schema",
     "InferredSchema",
     "FINANCE_SCHEMA",
@@ -107,6 +112,7 @@ __all__ = [
     "HEALTH_SCHEMA",
     "EventTable",
     "read_meds",
+    "combine_sources",
     "simulate",
     "write_simulated",
     "Split",
@@ -116,6 +122,7 @@ __all__ = [
     "TokenStore",
     "plan_windows",
     "pack",
+    "Budgets",
     "DomainSequenceDataset",
     "SignTokenizer",
     "MagnitudeBucketTokenizer",
@@ -131,6 +138,7 @@ __all__ = [
     "TextTokenizer",
     "DomainTokenizer",
     "DomainTokenizerBuilder",
+    "FitStatistics",
     "add_domain_tokens",
     "ActionPieceMerges",
     "learn_merges",
@@ -167,11 +175,13 @@ __all__ = [
 # Which package each name comes from; tests hold it equal to the imports above.
 _PACKAGES = {
     "data": (
+        "Budgets",
         "DomainSequenceDataset",
         "EventTable",
         "Split",
         "TokenizedEvents",
         "TokenStore",
+        "combine_sources",
         "pack",
         "plan_windows",
         "read_meds",
@@ -207,6 +217,7 @@ _PACKAGES = {
         "FieldSpec",
         "FieldType",
         "InferredSchema",
+        "Source",
         "infer_schema",
     ),
     "tokenizers": (
@@ -219,6 +230,7 @@ _PACKAGES = {
         "ElapsedTimeTokenizer",
         "EntityIdTokenizer",
         "FeaturePlan",
+        "FitStatistics",
         "MagnitudeBucketTokenizer",
         "SemanticIdTokenizer",
         "SemanticIds",

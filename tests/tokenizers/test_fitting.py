@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -362,3 +363,123 @@ def test_collapsed_edges_lie_within_the_stated_error(name):
     (exact,), (near,) = edges(parts.EXACT), edges(parts.SMALL)
     assert exact.shape == near.shape
     np.testing.assert_allclose(near, exact, rtol=2.0**-10)
+
+
+# ── the plain computation ────────────────────────────────────────────────────────────────────────
+
+
+def plain_edges(numbers, bins):
+    """Quantile edges by sorting all of the data."""
+    ordered = np.sort(numbers[(numbers >= np.finfo(np.float64).tiny) & (numbers < np.inf)])
+    edges = np.unique([ordered[k * len(ordered) // bins] for k in range(1, bins)])
+    return ordered, edges[edges > ordered[0]]
+
+
+def fitted(name, kind):
+    fields = parts.fit_in_parts(FRAME, 7, parts.EXACT).fitted_fields()
+    (field,) = [f for f in fields if f.spec.name == name and f.kind == kind]
+    return field
+
+
+def test_bins_are_those_of_the_sorted_column():
+    magnitudes = np.abs(FRAME["amount"].fill_null(np.nan).to_numpy())
+    ordered, inner = plain_edges(magnitudes, bins=11)
+    amount = fitted("amount", "magnitude")
+    np.testing.assert_array_equal(amount.edges[1:], inner)
+    bins = np.searchsorted(inner, ordered, side="right")
+    medians = [
+        np.sort(ordered[bins == b])[(np.sum(bins == b) - 1) // 2] for b in range(len(inner) + 1)
+    ]
+    np.testing.assert_array_equal(amount.representatives[2:], medians)
+
+
+def test_gaps_are_those_of_sorted_histories():
+    gaps = []
+    for _, history in FRAME.sort("who", "time").group_by("who"):
+        seconds = history["time"].to_physical().to_numpy() / 1e6
+        gaps += np.diff(np.sort(seconds)).tolist()
+    ordered = np.sort([gap for gap in gaps if gap > 0])
+    low, high = (ordered[int(share * (len(ordered) - 1))] for share in (0.01, 0.99))
+    np.testing.assert_allclose(fitted("time", "elapsed").edges[2:], np.geomspace(low, high, 7))
+
+
+def test_values_are_the_most_frequent():
+    for name, kind, least, most in (("kind", "categorical", 1, None), ("shop", "entity", 2, 40)):
+        counts = Counter(FRAME[name].drop_nulls().to_list())
+        ranked = sorted((-n, value) for value, n in counts.items() if n >= least)
+        assert fitted(name, kind).values == [value for _, value in ranked[:most]]
+    counts = Counter(FRAME["quantity"].drop_nulls().to_list())
+    ranked = sorted((-n, value) for value, n in counts.items() if n >= 2)[:30]
+    assert fitted("quantity", "discrete").kept.tolist() == sorted(value for _, value in ranked)
+
+
+def test_the_anchor_is_the_first_year():
+    assert fitted("time", "calendar").anchor == FRAME["time"].dt.year().min()
+
+
+# ── sources, semantic ids, BPE ───────────────────────────────────────────────────────────────────
+
+
+def test_fields_of_a_source_are_fitted_on_its_events_whatever_the_parts():
+    schema = DomainSchema(
+        "bank",
+        [FieldSpec("amount", "numerical_continuous"), FieldSpec("screen", "categorical_entity")],
+        sources={"cards": {"fields": ["amount"]}, "app": {"fields": ["amount", "screen"]}},
+    )
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "source": rng.choice(["cards", "app"], 400),
+            "amount": rng.exponential(size=400),
+            "screen": [f"screen {rank}" for rank in np.minimum(rng.zipf(1.5, 400), 99)],
+        }
+    )
+
+    def fit(frames):
+        first = [FitStatistics(schema, most_distinct=20).update(frame) for frame in frames]
+        statistics = parts.merged(first, rng)
+        second = [statistics.recounting().update(frame) for frame in frames]
+        return statistics.adopt(parts.merged(second, rng))
+
+    whole = fit([frame])
+    halves = [frame.filter(pl.col("source") == name) for name in ("app", "cards")]
+    assert fit(halves) == whole
+    tokenizer = DomainTokenizer.from_statistics(schema, whole)
+    of_app = set(frame.filter(pl.col("source") == "app")["screen"])
+    (screen,) = [f for f in tokenizer.fields if f.spec.name == "screen"]
+    assert set(screen.values) <= of_app
+
+
+def test_semantic_ids_come_from_elsewhere():
+    spec = FieldSpec("shop", "categorical_entity", semantic_levels=2, semantic_codes=4)
+    statistics = FitStatistics(DomainSchema("s", [FieldSpec("kind", "categorical_fixed"), spec]))
+    statistics.update(pl.DataFrame({"kind": ["a", "b"], "shop": ["x", "y"]}))
+    with pytest.raises(TokenizerError, match="semantic_ids"):
+        DomainTokenizer.from_statistics(statistics.schema, statistics)
+
+
+TRAIN_BPE = """
+import hashlib, random
+from domainformer.tokenizers.fields.bytepair import train_bpe
+draws = random.Random(5)
+words = ["".join(draws.choices("abcdefghé日", k=draws.randint(1, 9))) for _ in range(600)]
+texts = sorted({" ".join(draws.choices(words, k=4)) for _ in range(1500)})
+trained = train_bpe(texts, [1] * len(texts), 1200, ["[A]"])  # equal counts: ties everywhere
+print(hashlib.sha256(trained.to_str().encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_training_bpe_gives_the_same_bytes_in_twenty_processes():
+    digests = set()
+    for seed in range(20):
+        threads = {"PYTHONHASHSEED": str(seed), "RAYON_NUM_THREADS": str(1 + seed % 4)}
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN_BPE],
+            env={**os.environ, **threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(done.stdout)
+    assert len(digests) == 1

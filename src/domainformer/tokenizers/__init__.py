@@ -7,6 +7,7 @@
     semantic/             entities as a few codes, from what they are like
     merges/               one token for what often occurs together (ActionPiece)
     domain.py             DomainTokenizer: fit, encode, decode, save: start here
+    statistics/, fitting.py                          what a fit knows: mergeable, bounded
     encoder.py, kernels.py, events.py, decoder.py    its bulk, single-event and inverse paths
     vocabulary.py, hub.py, builder.py                Hugging Face: files, tokens, builder
     inspection/           what the tokens say, and whether the tokenizer keeps its promises
@@ -30,6 +31,7 @@ from domainformer.tokenizers.fields import (
     TextTokenizer,
     train_bpe,
 )
+from domainformer.tokenizers.fitting import FitStatistics
 from domainformer.tokenizers.hub import add_domain_tokens
 from domainformer.tokenizers.inspection import (
     AnnotatedEvent,
@@ -52,6 +54,7 @@ from domainformer.tokenizers.slots import Block, Layout, Slot
 __all__ = [
     "DomainTokenizer",
     "DomainTokenizerBuilder",
+    "FitStatistics",
     "add_domain_tokens",
     "Slot",
     "Block",

@@ -256,11 +256,10 @@ class FitStatistics:
     @property
     def thresholds(self) -> dict[str, int]:
         """How often a value must occur to be known, for the fields that took a second pass."""
-        counted = {key: sketch for key, sketch in self._sketches.items() if sketch.kind == "counts"}
         return {
             self._fields[key].spec.name: sketch.frequent().threshold
-            for key, sketch in counted.items()
-            if isinstance(sketch, CountSketch) and sketch.overflowed
+            for key, sketch in self._sketches.items()
+            if isinstance(sketch, CountSketch) and sketch.overflowed and not sketch.needs_recount
         }
 
     # ── fitting ──────────────────────────────────────────────────────────────────────────────
