@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         annotate_event,
         describe_tokenizer,
         fit_semantic_ids,
+        learn_merges,
         validate_tokenizer,
     )
     from domainformer.training import RunConfig, RunResult, pretrain
