@@ -8,7 +8,7 @@
 Start at ``table.py``: an EventTable is columns sorted by entity and time with an offsets array,
 and all else builds on it. ``keys.py`` makes entity and time columns comparable; ``readers.py``
 (with ``delimited.py`` for CSV) and ``meds.py`` open files, ``frames.py`` takes the tables of other
-libraries; ``splits.py`` keeps training and test apart; ``simulate.py`` makes tables of any size.
+libraries, ``sources.py`` stacks the tables of several kinds of event; ``splits.py`` keeps training and test apart; ``simulate.py`` makes tables of any size.
 After the tokenizer, ``tokens.py`` holds ragged ids in memory, ``store.py`` and ``shards.py`` on
 disk; ``packing.py`` cuts windows and fills rows, ``budgets.py`` cuts them where sources have shares
 of the context, ``dataset.py`` serves them.
@@ -32,6 +32,7 @@ from domainformer.data.packing import (
     plan_windows,
 )
 from domainformer.data.simulate import simulate, simulate_frames, write_simulated
+from domainformer.data.sources import combine_sources
 from domainformer.data.splits import (
     TEST,
     TRAIN,
@@ -48,6 +49,7 @@ from domainformer.data.tokens import History, TokenizedEvents, id_dtype
 __all__ = [
     "EventTable",
     "read_meds",
+    "combine_sources",
     "TRAIN",
     "VALIDATION",
     "TEST",

@@ -91,8 +91,10 @@ class DomainSchema(StrictConfig):
             raise SchemaError(
                 f"the schema {name!r} cannot be built", why="\n         ".join(problems)
             )
-        values = {"name": name, "fields": specs, "sources": made}
-        super().__init__(**values, source_column=source_column or SOURCE_FIELD)
+        column = source_column or SOURCE_FIELD
+        # Untyped on purpose: the base class declares no fields.
+        values = {"name": name, "fields": specs, "sources": made, "source_column": column}
+        super().__init__(**values)
 
     def __hash__(self) -> int:
         return hash((self.name, self.fields, tuple(self.sources), self.source_column))
