@@ -13,6 +13,7 @@ Each says what is wrong, where it is (file, row, column), why, and the next step
     │   ├── CheckpointError             a training checkpoint
     │   └── FingerprintError            parts that were not made for each other
     └── MissingExtraError (ImportError) an optional dependency is not installed
+        └── MissingProgramError         a program that it runs on is not installed
 
 The command line turns each of them into a short message and exit code 2; anything else that
 escapes is a bug.
@@ -103,6 +104,21 @@ class MissingExtraError(DomainformerError, ImportError):
         super().__init__(
             f"{purpose} needs {package}, which is not installed",
             next_step=f"pip install 'domainformer[{extra}]'",
+        )
+
+
+class MissingProgramError(MissingExtraError):
+    """A program outside Python, which an optional dependency runs on, is not installed.
+
+    Args:
+        program: What was not found.
+        purpose: What it is needed for, as it completes "… needs Java 17".
+        next_step: How to get it.
+    """
+
+    def __init__(self, program: str, *, purpose: str, next_step: str) -> None:
+        DomainformerError.__init__(
+            self, f"{purpose} needs {program}, which is not installed", next_step=next_step
         )
 
 

@@ -317,12 +317,29 @@ def _cut(table: EventTable, times: np.ndarray, share: float, parts_before: int) 
 
 
 def _to_int(table: EventTable, cut: Cut) -> int:
-    """A cut in the units of ``time_values``."""
-    if table.time_kind == "integer":
+    return cut_value(cut, time=str(table.time), integer=table.time_kind == "integer")
+
+
+def cut_value(cut: Cut, *, time: str, integer: bool) -> int:
+    """A cut as ``EventTable.time_values`` has times: µs since 1970, or a whole number.
+
+    Args:
+        cut: ISO string, date, datetime (UTC), or whole number.
+        time: Name of the time column, for errors.
+        integer: Whether the times are whole numbers.
+
+    Raises:
+        DataError: The cut is no such time.
+
+    Example:
+        >>> cut_value("1970-01-02", time="day", integer=False)
+        86400000000
+    """
+    if integer:
         if isinstance(cut, int) and not isinstance(cut, bool):
             return cut
         raise DataError(
-            f"the cut {cut!r} is no whole number", why=f"{table.time} holds whole numbers"
+            f"the cut {cut!r} is no whole number", why=f"{time} holds whole numbers"
         )
     try:
         moment = dt.datetime.fromisoformat(cut) if isinstance(cut, str) else cut

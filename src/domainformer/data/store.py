@@ -18,7 +18,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,68 @@ class TokenStore:
         return cls.open(path)
 
     @classmethod
+    def adopt(
+        cls,
+        path: str | Path,
+        shards: Sequence[Path],
+        *,
+        tokenizer_fingerprint: str,
+        vocab_size: int,
+        has_roles: bool,
+        overwrite: bool = False,
+        meta: Mapping[str, Any] | None = None,
+    ) -> TokenStore:
+        """Make a store of shards that were written before, without reading their tokens.
+
+        The files are linked where the disk can, and copied otherwise; the caller's folders stay.
+
+        Args:
+            path: The folder to make.
+            shards: Folders that `write_shard` has written; entities differ between them.
+            tokenizer_fingerprint: Which fitted tokenizer made the ids.
+            vocab_size: Number of entries of its vocabulary.
+            has_roles: Whether events have split roles.
+            overwrite: Replace an existing store; otherwise it is an error.
+            meta: Plain JSON data to keep beside the tokens.
+
+        Raises:
+            DataError: There are no shards.
+            StoreError: The folder exists, a shard contradicts itself, or the disk is full.
+        """
+        path = Path(path)
+        if not shards:
+            raise DataError("there are no events to store", next_step="check the table")
+        description: dict[str, Any] = {
+            "kind": KIND,
+            "version": VERSION,
+            "tokenizer_fingerprint": tokenizer_fingerprint,
+            "vocab_size": int(vocab_size),
+            "has_roles": has_roles,
+            "n_shards": len(shards),
+            "n_events": 0,
+            "n_entities": 0,
+        }
+        with (
+            _as_store_errors(path),
+            staged_directory(path, overwrite=overwrite, meta={"kind": KIND}) as staging,
+        ):
+            for index, folder in enumerate(shards):
+                target = staging / shard_name(index)
+                target.mkdir()
+                for name in shard_files(with_roles=has_roles):
+                    _link(folder / name, target / name)
+                shard = Shard(
+                    target,
+                    tokenizer_fingerprint=tokenizer_fingerprint,
+                    vocab_size=vocab_size,
+                    with_roles=has_roles,
+                )
+                description["n_events"] += shard.n_events
+                description["n_entities"] += shard.n_entities
+            write_json(staging / _DESCRIPTION, {**description, "meta": _plain_json(meta)})
+        return cls.open(path)
+
+    @classmethod
     def open(cls, path: str | Path, *, verify: bool = False) -> TokenStore:
         """Open a store in constant time.
 
@@ -241,6 +305,14 @@ def _write_shards(staging: Path, shards: Iterator[TokenizedEvents]) -> dict[str,
         "n_events": n_events,
         "n_entities": sum(len(series) for series in names),
     }
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name: at once where the file system has links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _reading(shards: Iterator[TokenizedEvents]) -> Iterator[TokenizedEvents]:

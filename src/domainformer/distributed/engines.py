@@ -1,0 +1,57 @@
+"""Which engines there are, and how a stage of work is run on one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+
+from domainformer.distributed.progress import Meter, ProgressCallback
+from domainformer.distributed.tasks import Task
+from domainformer.distributed.work import Receipt
+from domainformer.errors import DataError, nearest
+
+Run = Callable[[Task, Sequence[int], int], Iterator[tuple[int, Receipt]]]
+ENGINES = ("local", "ray", "spark")
+
+
+def engine(name: str) -> Run:
+    """The runner of an engine; its library is imported when it first runs.
+
+    Raises:
+        DataError: There is no such engine.
+    """
+    if name not in ENGINES:
+        raise DataError(f"there is no engine {name!r}", next_step=nearest(name, ENGINES))
+    run: Run = importlib.import_module(f"domainformer.distributed.{name}").run
+    return run
+
+
+def run_stage(
+    task: Task, count: int, *, run: Run, workers: int, progress: ProgressCallback | None
+) -> dict[int, Receipt]:
+    """Do the units of a stage that no earlier attempt has finished.
+
+    Args:
+        task: What to do.
+        count: Number of units.
+        run: The engine.
+        workers: Processes.
+        progress: Is told about every unit.
+
+    Returns:
+        The receipts of all units, in order.
+
+    Raises:
+        DomainformerError: A unit failed; what is finished stays finished.
+    """
+    if not isinstance(workers, int) or workers < 1:
+        raise DataError(f"workers is {workers!r}", why="it should be 1 or more")
+    receipts = task.work.finished(task.stage, task.intact)
+    left = [unit for unit in range(count) if unit not in receipts]
+    meter = Meter(task.stage, count, count - len(left), progress)
+    meter.count_events(sum(receipt["events"] for receipt in receipts.values()))
+    if left:
+        for unit, receipt in run(task, left, workers):
+            receipts[unit] = receipt
+            meter.add(receipt["events"])
+    return dict(sorted(receipts.items()))

@@ -1,0 +1,102 @@
+"""The local engine: this process, or a pool of processes on this machine.
+
+Workers are started afresh ("spawn"), because threads of polars and Arrow do not survive a fork; a
+script that asks for more than one worker therefore needs ``if __name__ == "__main__":`` around its
+calls, as with any pool. Each worker uses one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+
+import pyarrow as pa
+
+from domainformer.distributed.tasks import Task, outcomes, run_batch
+from domainformer.distributed.work import Receipt
+from domainformer.errors import ArtifactError
+
+_THREADS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+# Units waiting at the pool beside those at work, so that no worker is ever idle.
+_WAITING = 2
+
+
+def run(task: Task, units: Sequence[int], workers: int) -> Iterator[tuple[int, Receipt]]:
+    """Do units of work; receipts come as units finish.
+
+    Args:
+        task: What to do.
+        units: Numbers of the units.
+        workers: Processes; 1 works in this one.
+
+    Raises:
+        DomainformerError: A unit failed.
+        ArtifactError: A worker process died.
+    """
+    if workers == 1 or len(units) < 2:
+        for unit in units:
+            yield from outcomes(task, run_batch(task, _batch(unit)))
+        return
+    count = min(workers, len(units))
+    context = multiprocessing.get_context("spawn")
+    left = iter(units)
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(count, mp_context=context, initializer=_start) as pool,
+    ):
+        do = partial(run_batch, task)
+        pending: set[Future[pa.RecordBatch]] = set()
+        try:
+            while True:
+                for unit in left:
+                    pending.add(pool.submit(do, _batch(unit)))
+                    if len(pending) >= count * _WAITING:
+                        break
+                if not pending:
+                    return
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield from outcomes(task, future.result())
+        except BrokenProcessPool as error:
+            raise _died() from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _batch(unit: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([unit], pa.int64())], names=["unit"])
+
+
+def _start() -> None:
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Children read these variables when they start; here they are put back afterwards."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _died() -> ArtifactError:
+    return ArtifactError(
+        "a worker process died",
+        why="it was killed, as systems do when memory runs out, or it could not be started",
+        next_step="give fewer workers or less memory= each, put the call under "
+        '`if __name__ == "__main__":` if it stands in a script, and run it again: '
+        "finished shards are kept",
+    )
