@@ -165,12 +165,11 @@ def test_passes_do_not_show(table, tokenizer, monkeypatch):
 
 @pytest.fixture
 def numbered(monkeypatch):
-    """The path of large tables, on small ones."""
+    """Columns that were asked for their distinct strings."""
     pytest.importorskip("numba")
-    monkeypatch.setattr(encoder, "_FEWEST_NUMBERED", 0)
     calls = []
-    real = encoder._number_strings
-    monkeypatch.setattr(encoder, "_number_strings", lambda c: calls.append(c) or real(c))
+    real = encoder.known_values
+    monkeypatch.setattr(encoder, "known_values", lambda c: calls.append(c) or real(c))
     return calls
 
 
@@ -200,7 +199,7 @@ LONG = "a string too long for an Arrow view to hold"
         "category",
     ],
 )
-def test_strings_numbered_by_storage_give_equal_ids(numbered, column):
+def test_distinct_strings_give_equal_ids(numbered, column):
     schema = DomainSchema(
         "s",
         [FieldSpec("kind", "categorical_fixed", column="x"), FieldSpec("x", "text", max_tokens=4)],
@@ -210,12 +209,7 @@ def test_strings_numbered_by_storage_give_equal_ids(numbered, column):
     plain = fitted.encode(frame, compiled=False)
     assert not numbered
     assert fitted.encode(frame, compiled=True) == plain
-    assert len(numbered) == (column.dtype == pl.String)  # two fields, one column
-
-
-def test_few_rows_are_not_numbered(table, tokenizer, monkeypatch):
-    monkeypatch.setattr(encoder, "_number_strings", None)
-    tokenizer.encode(table)
+    assert len(numbered) == 1  # two fields, one column
 
 
 @pytest.mark.parametrize("shard_events", [1, 4, 10_000])

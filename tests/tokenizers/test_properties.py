@@ -222,10 +222,10 @@ def test_columns_events_and_hugging_face_agree(case):
     hugging_face, loaded = load_hf(tokenizer)
     columnar = event_ids(tokenizer.encode(table, compiled=False))
     assert event_ids(loaded.encode(table)) == columnar
+    assert event_ids(tokenizer.encode(table)) == columnar
     with pytest.MonkeyPatch.context() as patch:
-        # Also the path of large tables, which numbers strings by their storage.
-        patch.setattr(encoder, "_FEWEST_NUMBERED", 0)
-        patch.setattr(encoder, "_LEAST_REPETITION", 1)
+        # Also the path of columns whose strings do not repeat.
+        patch.setattr(encoder, "known_values", lambda column: None)
         assert event_ids(tokenizer.encode(table)) == columnar
     vocab = tokenizer.vocab
     events = table.frame.iter_rows(named=True)

@@ -2,53 +2,34 @@
 
 ::
 
-    frame ─▶ column ─▶ codes + table of ids ─╮
-             column ─▶ codes + table of ids ─┼─▶ kernels.join ─▶ ids, event offsets
-             text   ─▶ codes + ragged table ─╯
+    frame ─▶ numbers ─▶ edges or steps + table of ids ─╮
+             strings ─▶ codes          + table of ids ─┼─▶ kernels.join ─▶ ids, event offsets
+             text    ─▶ codes          + ragged table ─╯
 
-No Python object per event, and never a token string: distinct values are looked up once, and the
-rest is arrays. A large table is encoded in passes of a few million events, so that the codes of
-one pass are all that is held beside the table and the ids.
+No Python object per event, and never a token string: distinct values are looked up once (`spans`),
+and the rest is arrays (`kernels`). A large table is encoded in passes of a few million events, so
+that the codes of one pass are all that is held beside the table and the ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from domainformer.data import EventTable
 from domainformer.data.keys import NULL_TIME
-from domainformer.errors import SchemaError, TokenizerError
-from domainformer.tokenizers.base import MISSING, FieldTokenizer, Int32Array
-from domainformer.tokenizers.fields import (
-    BinTokenizer,
-    ElapsedTimeTokenizer,
-    LookupTokenizer,
-    TextTokenizer,
-)
-from domainformer.tokenizers.fields.columns import dictionary
-from domainformer.tokenizers.fields.text import MARKER
-from domainformer.tokenizers.kernels import (
-    Ids,
-    Joined,
-    Spans,
-    distinct_keys,
-    join,
-    numba_available,
-)
-from domainformer.tokenizers.slots import Block, Layout
+from domainformer.errors import SchemaError
+from domainformer.tokenizers.base import FieldTokenizer
+from domainformer.tokenizers.fields import ElapsedTimeTokenizer
+from domainformer.tokenizers.kernels import Ids, Joined, Spans, join, numba_available
+from domainformer.tokenizers.slots import Layout
+from domainformer.tokenizers.spans import Known, field_spans, known_values
 
 _EVENTS_PER_PASS = 1 << 22
-# Numbering strings by their storage pays from some thousand rows on, if each is used often.
-_FEWEST_NUMBERED = 1 << 14
-_LEAST_REPETITION = 4
 
 
 @dataclass(frozen=True)
@@ -169,97 +150,11 @@ def _passes(columns: Columns, n_events: int) -> Iterator[Columns]:
 def _spans(layout: Layout, columns: Columns, dtype: npt.DTypeLike, compiled: bool) -> list[Spans]:
     """All fields as codes into rows of global ids."""
     spans = []
-    numbered: dict[str, _Numbered | None] = {}
+    known: dict[str, Known | None] = {}
     for block in layout.blocks:
-        column = columns.read_by(block.tokenizer)
-        known = None
-        if compiled and column.dtype == pl.String and len(column) >= _FEWEST_NUMBERED:
-            source = block.spec.source
-            if source not in numbered:
-                numbered[source] = _number_strings(column)
-            known = numbered[source]
-        if known is None:
-            spans.append(_block_spans(layout, block, column, dtype))
-        else:
-            few = _block_spans(layout, block, known.values, dtype)
-            spans.append(few._replace(codes=few.codes[known.codes]))
+        column, source = columns.read_by(block.tokenizer), block.spec.source
+        if compiled and source not in known:
+            known[source] = known_values(column)
+        values = known.get(source)
+        spans.append(field_spans(layout, block, column, dtype, values, compiled=compiled))
     return spans
-
-
-class _Numbered(NamedTuple):
-    """A column as codes into few values, which may repeat: ``values[codes]``."""
-
-    codes: Int32Array
-    values: pl.Series
-
-
-def _number_strings(column: pl.Series) -> _Numbered | None:
-    """Find equal strings by where they are stored, or None where too few are stored together.
-
-    Arrow keeps a string as a view of 16 bytes: short ones whole, long ones as a place in a buffer.
-    Equal views are equal strings, and columns that were read from dictionaries (Parquet) or
-    gathered store each string once or a few times. That shrinks the column many times over
-    before any string is looked at, at a few nanoseconds per row.
-    """
-    nulls = column.is_null().to_numpy() if column.null_count() else None
-    # The view of a null is arbitrary, and may be that of the empty string.
-    plain = column if nulls is None else column.fill_null("")
-    array = plain.to_arrow(compat_level=pl.CompatLevel.newest())
-    if array.type != pa.string_view():
-        return None
-    views = np.frombuffer(array.buffers()[1], dtype=np.uint64).reshape(-1, 2)
-    views = views[array.offset : array.offset + len(array)]
-    found = distinct_keys(views, most=len(column) // _LEAST_REPETITION)
-    if found is None:
-        return None
-    values, codes = plain.gather(found.first), found.codes
-    if nulls is not None:
-        codes[nulls] = len(values)
-        values = values.extend(pl.Series([None], dtype=pl.String))
-    return _Numbered(codes, values)
-
-
-def _block_spans(layout: Layout, block: Block, column: pl.Series, dtype: npt.DTypeLike) -> Spans:
-    """One field as codes into rows of global ids."""
-    tokenizer = block.tokenizer
-    if isinstance(tokenizer, TextTokenizer):
-        return _text_spans(layout, block, tokenizer, column, dtype)
-    if isinstance(tokenizer, LookupTokenizer):
-        codes, rows = tokenizer.codes(column)
-        return Spans.of_table(codes, layout.to_global(block, rows).astype(dtype))
-    if isinstance(tokenizer, BinTokenizer):
-        # A bin's id is its own code.
-        own = np.arange(len(tokenizer.vocab))[:, None]
-        codes = tokenizer.encode(column)[:, 0]
-        return Spans.of_table(codes, layout.to_global(block, own).astype(dtype))
-    raise TokenizerError(
-        f"the encoder does not know {type(tokenizer).__name__}",
-        where=f"field {block.spec.name!r}",
-        next_step="derive it from BinTokenizer, LookupTokenizer or TextTokenizer",
-    )
-
-
-def _text_spans(
-    layout: Layout,
-    block: Block,
-    tokenizer: TextTokenizer,
-    column: pl.Series,
-    dtype: npt.DTypeLike,
-) -> Spans:
-    """A text field; equal to its own `codes`, but in arrays from the first id on."""
-    if column.dtype != pl.String or tokenizer.bpe is None:
-        codes, table = tokenizer.codes(column)
-        ids = layout.to_global(block, table.values).astype(dtype)
-        return Spans(codes, ids, table.offsets, None)
-    codes, (_, *texts) = dictionary(column, field=block.spec.name)
-    pieces = [row.ids for row in tokenizer.bpe.truncate(texts, tokenizer.spec.max_tokens)]
-    # Row 0 is the missing token alone; the others are the marker and their pieces.
-    lengths = np.fromiter(map(len, pieces), np.int64, len(pieces)) + 1
-    offsets = np.concatenate([[0, 1], 1 + np.cumsum(lengths)])
-    ids = np.full(int(offsets[-1]), block.start + MARKER, dtype=dtype)
-    ids[0] = block.start + MISSING
-    is_piece = np.ones(len(ids), dtype=bool)
-    is_piece[offsets[:-1]] = False
-    flat = np.fromiter(chain.from_iterable(pieces), np.int64, int(is_piece.sum()))
-    ids[is_piece] = layout.of_pieces(flat)
-    return Spans(codes, ids, offsets, None)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domainformer.tokenizers.fields import shapes
-from domainformer.tokenizers.fields.shapes import bin_ids, bin_medians, interval
+from domainformer.tokenizers.fields.shapes import bin_medians, interval
+from domainformer.tokenizers.kernels import bin_ids, sources
 from domainformer.tokenizers.statistics import Weighted
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-9, 9).map(float)
@@ -28,11 +28,11 @@ def test_bins_equal_counting_edges(x, edges):
 
 def test_comparison_and_search_agree_over_several_blocks(monkeypatch):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=3 * shapes._BLOCK + 17)
+    x = rng.normal(size=3 * sources._BLOCK + 17)
     x[::50] = np.nan
     edges = np.sort(rng.normal(size=20))
     compared = bin_ids(x, edges)
-    monkeypatch.setattr(shapes, "_MOST_COMPARED_EDGES", 0)
+    monkeypatch.setattr(sources, "MOST_COMPARED_EDGES", 0)
     np.testing.assert_array_equal(compared, bin_ids(x, edges))
 
 

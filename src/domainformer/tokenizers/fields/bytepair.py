@@ -19,9 +19,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from domainformer.errors import TokenizerError
+from domainformer.tokenizers.kernels.merging import Merges
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 GUARD = "\ue000"
@@ -144,10 +146,16 @@ class BytePairModel:
         self.first_id = int(model["vocab"][own[0]])
         merges = [tuple(pair) for pair in model["merges"]]
         vocab = {token: index for index, token in enumerate(own)}
+        self._vocab, self._merges = vocab, merges
         self._tokenizer = _with_byte_level(models.BPE(vocab=vocab, merges=merges))
         self._bytes = [_token_bytes(token) for token in own]
         self.longest = max(map(len, self._bytes))
         self._fast = _tiktoken(self._bytes, vocab, merges) if fast else None
+
+    @cached_property
+    def merges(self) -> Merges:
+        """The model as arrays, for the compiled loop over plain texts (`kernels.merging`)."""
+        return Merges.of(self._bytes, self._vocab, self._merges)
 
     def escape(self, text: str) -> str:
         """The text as it is encoded and rendered: no special token can be found in it.

@@ -128,13 +128,21 @@ def dictionary(column: pl.Series, *, field: str) -> Dictionary:
     array = column.to_arrow(compat_level=pl.CompatLevel.newest())
     if not isinstance(array, pa.DictionaryArray):
         array = array.dictionary_encode()
-    indices = array.indices.cast(pa.int32())
-    codes = (indices.fill_null(-1) if indices.null_count else indices).to_numpy()
+    codes = _index_numbers(array.indices) + np.int32(1)
+    if array.indices.null_count:
+        codes[column.is_null().to_numpy()] = 0
     values = array.dictionary.to_pylist()
     if kind == pl.Float32:
         # The shortest decimal of the 32-bit number: 0.1, not 0.10000000149011612.
         values = [float(str(np.float32(value))) for value in values]
-    return Dictionary(codes + np.int32(1), [None, *values])
+    return Dictionary(codes, [None, *values])
+
+
+def _index_numbers(indices: pa.Array) -> Int32Array:
+    """An integer array of Arrow as int32, anything where null (Arrow's own way loads pandas)."""
+    width = indices.type.bit_width // 8
+    numbers = np.frombuffer(indices.buffers()[1], dtype=f"u{width}")
+    return numbers[indices.offset : indices.offset + len(indices)].astype(np.int32)
 
 
 def canonical_text(value: Any) -> str | None:

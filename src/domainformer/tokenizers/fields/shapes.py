@@ -1,7 +1,7 @@
 """The two shapes that almost all field tokenizers have: bins of a number, and a table of values.
 
 Both expose what a fused kernel needs, so that one pass over all fields gives the same ids as
-`encode` field by field: `BinTokenizer` its ``values`` and ``edges``, `LookupTokenizer` its
+`encode` field by field: `BinTokenizer` its numbers and edges (``binned``), `LookupTokenizer` its
 ``codes`` with their ``table``.
 """
 
@@ -18,16 +18,12 @@ import polars as pl
 
 from domainformer.tokenizers.base import MISSING, FieldTokenizer, Float64Array, Int32Array
 from domainformer.tokenizers.fields.columns import as_float, as_float64
+from domainformer.tokenizers.kernels.sources import Binned, bin_ids
 from domainformer.tokenizers.statistics import Weighted
 
 SMALLEST = float(np.finfo(np.float64).tiny)
 """The lower end of the first bin above zero: smaller magnitudes are subnormal numbers, which some
 processor modes read as zero."""
-
-# Numbers per block of the comparison loop: a block and its counters stay in the L2 cache.
-_BLOCK = 1 << 14
-# Above this many edges a binary search beats one comparison per edge.
-_MOST_COMPARED_EDGES = 48
 
 
 class Codes(NamedTuple):
@@ -72,6 +68,13 @@ class BinTokenizer(FieldTokenizer):
         """The column as the float64 numbers that are binned; NaN where missing."""
         numbers = as_float64(column, field=self.spec.name)
         return np.abs(numbers) if self.absolute else numbers
+
+    def binned(self, column: pl.Series) -> Binned:
+        """The column as numbers whose bins are computed later, without a copy where possible."""
+        self._require_fitted()
+        if self.absolute:
+            return Binned(as_float64(column, field=self.spec.name), self.edges, True)
+        return Binned(self.values(column), self.edges, False)
 
     def encode(self, column: pl.Series) -> Int32Array:
         """Local ids of a numeric column, int32 ``[n, 1]``."""
@@ -127,31 +130,6 @@ class LookupTokenizer(FieldTokenizer):
         self._require_fitted()
         codes, table = self.codes(column)
         return np.take(table, codes, axis=0)
-
-
-def bin_ids(x: Float64Array, edges: Float64Array) -> Int32Array:
-    """``1 + (number of edges ≤ x)``, and 0 where ``x`` is NaN.
-
-    With few edges one comparison per edge is faster than a binary search, whose branches are
-    mispredicted; comparisons with NaN are false, which gives the 0.
-
-    Example:
-        >>> bin_ids(np.array([-1.0, 0.0, 5.0, np.nan]), np.array([0.0, 2.0]))
-        array([1, 2, 3, 0], dtype=int32)
-    """
-    if len(edges) > _MOST_COMPARED_EDGES:
-        ids = np.searchsorted(edges, x, side="right").astype(np.int32)
-        ids += 1
-        ids[np.isnan(x)] = MISSING
-        return ids
-    ids = np.empty(len(x), dtype=np.int32)
-    for start in range(0, len(x), _BLOCK):
-        block = x[start : start + _BLOCK]
-        count = (block == block).view(np.uint8)
-        for edge in edges:
-            count += (block >= edge).view(np.uint8)
-        ids[start : start + _BLOCK] = count
-    return ids
 
 
 def bin_medians(numbers: Weighted, edges: Float64Array) -> Float64Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import polars as pl
@@ -21,7 +23,7 @@ MARKER = 1
 FIRST_PIECE = 2
 """Local id of the shared BPE model's id 0."""
 
-# Rows remembered between calls, and the longest text worth remembering.
+# Texts remembered between calls, and the longest text worth remembering.
 _MOST_REMEMBERED = 1 << 17
 _LONGEST_REMEMBERED = 256
 
@@ -72,7 +74,7 @@ class TextTokenizer(FieldTokenizer):
         self.bpe_vocab_size = bpe_vocab_size
         self.bpe: BytePairModel | None = None
         self._vocab = [missing_token(spec.name), text_token(spec.name)]
-        self._remembered: dict[str, list[int]] = {}
+        self._remembered: dict[str, list[int]] = {}  # BPE's own ids
 
     @property
     def fitted(self) -> bool:
@@ -105,7 +107,8 @@ class TextTokenizer(FieldTokenizer):
     def codes(self, column: pl.Series) -> TextCodes:
         """Codes of the column's distinct texts, and the local ids of each."""
         codes, distinct = dictionary(column, field=self.spec.name)
-        return TextCodes(codes, Ragged.of(self._rows([canonical_text(v) for v in distinct])))
+        rows = map(_local, self.pieces([canonical_text(value) for value in distinct]))
+        return TextCodes(codes, Ragged.of(list(rows)))
 
     def encode(self, column: pl.Series) -> Ragged:
         """Local ids of a column, one ragged row per event."""
@@ -115,25 +118,26 @@ class TextTokenizer(FieldTokenizer):
     def encode_one(self, value: Any) -> tuple[int, ...]:
         """Local ids of one text."""
         text = value if type(value) is str else canonical_text(value)
-        if text is not None and text in self._remembered:
-            return tuple(self._remembered[text])
-        return tuple(self._rows([_valid(text)])[0])
+        known = self._remembered.get(text) if text is not None else None
+        return tuple(_local(self.pieces([_valid(text)])[0] if known is None else known))
 
-    def _rows(self, texts: list[str | None]) -> list[list[int]]:
-        """Local ids of distinct texts."""
+    def pieces(self, texts: Sequence[str | None]) -> list[list[int] | None]:
+        """The BPE model's own ids of distinct texts; None for None.
+
+        They are remembered between calls, as far as there is room: the same shops come again.
+        """
         bpe, remembered = self._model(), self._remembered
-        if len(remembered) > _MOST_REMEMBERED:
+        if len(remembered) >= _MOST_REMEMBERED:
             remembered.clear()
         new = [text for text in texts if text is not None and text not in remembered]
-        fresh: dict[str, list[int]] = {}
-        for text, (_, ids) in zip(new, bpe.truncate(new, self.spec.max_tokens), strict=True):
-            fresh[text] = [MARKER, *(token + FIRST_PIECE for token in ids)]
-        rows = [
-            [MISSING] if text is None else fresh.get(text) or remembered[text] for text in texts
-        ]
-        remembered.update(
-            (text, row) for text, row in fresh.items() if len(text) <= _LONGEST_REMEMBERED
-        )
+        cut = bpe.truncate(new, self.spec.max_tokens)
+        fresh = {text: row.ids for text, row in zip(new, cut, strict=True)}
+        rows: list[list[int] | None] = []
+        for text in texts:
+            row = None if text is None else fresh.get(text)
+            rows.append(remembered[text] if row is None and text is not None else row)
+        short = (item for item in fresh.items() if len(item[0]) <= _LONGEST_REMEMBERED)
+        remembered.update(islice(short, _MOST_REMEMBERED - len(remembered)))
         return rows
 
     def truncate(self, value: Any) -> str | None:
@@ -201,6 +205,11 @@ class TextTokenizer(FieldTokenizer):
     def from_state(cls, spec: FieldSpec, state: dict[str, Any]) -> Self:
         """A tokenizer without its BPE model: `bind` it to be fitted."""
         return cls(spec)
+
+
+def _local(pieces: list[int] | None) -> list[int]:
+    """Local ids of a text's pieces."""
+    return [MISSING] if pieces is None else [MARKER, *[piece + FIRST_PIECE for piece in pieces]]
 
 
 def _valid(text: str | None) -> str | None:

@@ -8,8 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domainformer.errors import MissingExtraError
-from domainformer.tokenizers import kernels
-from domainformer.tokenizers.kernels import Spans, distinct_keys, event_offsets, join
+from domainformer.tokenizers.kernels import (
+    Binned,
+    Spans,
+    Stepped,
+    compiling,
+    event_offsets,
+    fused,
+    join,
+    joining,
+    numba_available,
+)
+from domainformer.tokenizers.kernels.sources import codes_of
 
 PATHS = [False, True]
 
@@ -24,8 +34,8 @@ def compiled(request):
 def oracle(fields, n_events):
     ids, offsets = [], [0]
     for event in range(n_events):
-        for codes, values, rows, _ in fields:
-            row = codes[event]
+        for source, values, rows, _ in fields:
+            row = codes_of(source, event, event + 1)[0]
             ids += values[rows[row] : rows[row + 1]].tolist()
         offsets.append(len(ids))
     return ids, offsets
@@ -36,9 +46,10 @@ def random_fields(draw):
     n_events = draw(st.integers(0, 30))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     fields = []
-    for width in draw(st.lists(st.sampled_from([1, 2, 4, 7, None]), min_size=1, max_size=5)):
+    for width in draw(st.lists(st.sampled_from([1, 2, 4, 9, None]), min_size=1, max_size=6)):
         n_rows = int(rng.integers(1, 9))
-        codes = rng.integers(0, n_rows, n_events, dtype=np.int32)
+        kind = rng.choice([np.int32, np.uint32, np.uint8])
+        codes = rng.integers(0, n_rows, n_events).astype(kind)
         if width is None:
             offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 6, n_rows))]).astype(np.int64)
             fields.append(Spans(codes, rng.integers(0, 200, offsets[-1]), offsets, None))
@@ -53,9 +64,10 @@ def random_fields(draw):
 def test_equal_to_a_plain_loop(case, dtype, block):
     fields, n_events = case
     expected = oracle(fields, n_events)
-    for compiled in PATHS if kernels.numba_available() else [False]:
+    for compiled in PATHS if numba_available() else [False]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(kernels, "_BLOCK", block)
+            patch.setattr(joining, "_BLOCK", block)
+            patch.setattr(fused, "_BLOCK", block)
             ids, offsets = join(fields, n_events, dtype, compiled=compiled)
         assert ids.dtype == dtype
         assert (ids.tolist(), offsets.tolist()) == expected
@@ -63,7 +75,7 @@ def test_equal_to_a_plain_loop(case, dtype, block):
 
 def test_blocks_do_not_show(compiled):
     rng = np.random.default_rng(0)
-    n_events = 3 * kernels._BLOCK + 17
+    n_events = 3 * max(joining._BLOCK, fused._BLOCK) + 17
     rows = np.concatenate([[0], np.cumsum(rng.integers(0, 9, 50))]).astype(np.int64)
     fields = [
         Spans.of_table(rng.integers(0, 5, n_events, dtype=np.int32), np.arange(5)[:, None]),
@@ -86,56 +98,63 @@ def test_offsets_of_fixed_fields_need_no_codes():
     assert event_offsets([field], 3).tolist() == [0, 4, 8, 12]
 
 
+def test_numbers_are_coded_while_joining(compiled):
+    rng = np.random.default_rng(1)
+    n_events = fused._BLOCK + 100
+    amounts = rng.lognormal(2, 2, n_events) * rng.choice([-1, 1], n_events)
+    amounts[:6] = [0.0, -0.0, np.nan, np.inf, -np.inf, 5e-324]
+    times = rng.integers(-(10**9), 10**9, n_events)
+    times[:4] = [-7200, -3600, 0, 3599]
+    missing = rng.random(n_events) < 0.1
+    first = int(times.min() // 3600)
+    steps = np.arange(2 * (int(times.max() // 3600) - first + 2)).reshape(-1, 2) % 60_000
+    fields = [
+        Spans.of_table(Binned(amounts, np.array([0.0]), False), np.arange(3)[:, None]),
+        Spans.of_table(Binned(amounts, np.array([1e-300, 1.0, 9.0]), True), np.arange(5)[:, None]),
+        Spans.of_table(Stepped(times, 3600, first, None), steps),
+        Spans.of_table(Stepped(times, 3600, first, missing), steps),
+        Spans.of_table(Stepped(times // 3600, 1, first, missing), steps),
+    ]
+    few = 200
+    ids, offsets = join(fields, n_events, np.uint16, compiled=compiled)
+    assert (ids[: offsets[few]].tolist(), offsets[: few + 1].tolist()) == oracle(fields, few)
+    if compiled:
+        assert ids.tolist() == join(fields, n_events, np.uint16, compiled=False).ids.tolist()
+
+
+def test_times_at_both_ends_of_their_range_are_coded_alike():
+    pytest.importorskip("numba")
+    ends = np.iinfo(np.int64)
+    day = 86_400 * 10**9
+    times = np.array([ends.min, ends.min + day, -1, 0, 1, day - 1, day, ends.max - 1, ends.max])
+    source = Stepped(times, day, int(ends.min // day), None)
+    table = np.arange(int(ends.max // day) - source.first + 2)[:, None]
+    field = Spans.of_table(source, table.astype(np.uint32))
+    compiled = join([field], len(times), np.uint32, compiled=True)
+    assert compiled.ids.tolist() == source.codes(0, len(times)).tolist()
+
+
 def test_without_numba_the_numpy_path_serves(monkeypatch):
     field = Spans.of_table(np.array([0], np.int32), np.array([[7]]))
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.setattr(kernels, "numba_available", lambda: False)
-    kernels._compiled.cache_clear()
+    monkeypatch.setattr(joining, "numba_available", lambda: False)
+    compiling.compiled.cache_clear()
     try:
         assert join([field], 1, np.uint8).ids.tolist() == [7]
         with pytest.raises(MissingExtraError, match=r"domainformer\[fast\]"):
             join([field], 1, np.uint8, compiled=True)
     finally:
-        kernels._compiled.cache_clear()
+        compiling.compiled.cache_clear()
 
 
 def test_a_kernel_that_drops_a_row_is_found(monkeypatch):
     """The twin of the oracle test: one wrong length and the ids differ."""
-    real = kernels._NUMPY
+    real = joining._scatter_ragged
 
     def short(codes, values, rows, position, ids):
-        real.ragged(codes, values, np.minimum(rows, rows[-1] - 1), position, ids)
+        real(codes, values, np.minimum(rows, rows[-1] - 1), position, ids)
 
-    monkeypatch.setattr(kernels, "_NUMPY", real._replace(ragged=short))
+    monkeypatch.setattr(joining, "_scatter_ragged", short)
     field = Spans(np.array([1, 0], np.int32), np.array([5, 6, 7]), np.array([0, 1, 3]), None)
     ids, _ = join([field], 2, np.uint8, compiled=False)
     assert ids.tolist()[:3] != oracle([field], 2)[0]
-
-
-# ── rows by their keys ────────────────────────────────────────────────────────────────────────
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.integers(0, 2000), st.integers(1, 500), st.integers(0, 2**32))
-def test_numbering_equals_a_dictionary(n_rows, n_keys, seed):
-    pytest.importorskip("numba")
-    rng = np.random.default_rng(seed)
-    # Keys that differ in one half only, and zeros, which an empty slot must not be taken for.
-    pool = np.stack([rng.integers(0, 3, n_keys), rng.integers(0, 1 << 60, n_keys)], axis=1)
-    pool[0] = 0
-    keys = pool[rng.integers(0, n_keys, n_rows)].astype(np.uint64)
-    seen, wanted = {}, []
-    for key in map(tuple, keys.tolist()):
-        wanted.append(seen.setdefault(key, len(seen)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "_SMALLEST_TABLE", 3)  # so that it grows
-        found = distinct_keys(keys, most=n_rows)
-    assert found.codes.tolist() == wanted
-    assert [tuple(key) for key in keys[found.first].tolist()] == list(seen)
-
-
-def test_numbering_gives_up_on_too_many_keys():
-    pytest.importorskip("numba")
-    keys = np.arange(20_000, dtype=np.uint64).reshape(-1, 2)
-    assert distinct_keys(keys, most=5_000) is None
-    assert len(distinct_keys(keys, most=10_000).first) == 10_000
