@@ -79,11 +79,8 @@ def merged_items(given: Items, others: list[str]) -> Items:
     new = sorted(set(others) - set(given.names))
     if not new:
         return given
-    nothing = pl.DataFrame({"": [None] * len(new)}).select([])
-    blank = nothing.with_columns(
-        pl.Series(name, [None] * len(new), dtype=dtype)
-        for name, dtype in given.frame.schema.items()
-    )
+    schema = given.frame.schema
+    blank = pl.DataFrame({name: [None] * len(new) for name in schema}, schema=schema)
     names = [*given.names, *new]
     frame = pl.concat([given.frame, blank]) if given.frame.width else given.frame
     order = sorted(range(len(names)), key=names.__getitem__)

@@ -168,13 +168,11 @@ def check_collapse(report: SemanticReport, *, least_usage: float = LEAST_USAGE) 
     used = report.usage[level]
     if used >= least_usage:
         return
-    distinct = round(report.entities * (1 - report.collision_rate))
-    if report.entities < 4 * report.codes or distinct < 2 * report.codes:
-        fitting = 1 << max(1, (max(distinct, 8) // 4).bit_length() - 1)
+    if report.entities < 4 * report.codes:
+        fitting = max(2, 1 << (max(report.entities // 4, 2).bit_length() - 1))
         advice = (
-            f"{report.entities:,} entities ({distinct:,} told apart) are few for {report.codes} "
-            f"codes a level: set semantic_codes to {min(fitting, report.codes // 2)}, or fewer "
-            "semantic_levels"
+            f"{report.entities:,} entities are few for {report.codes} codes a level: set "
+            f"semantic_codes to {fitting} or fewer, and fewer semantic_levels"
         )
     elif report.method == "rqvae":
         advice = (

@@ -28,6 +28,9 @@ from domainformer.tokenizers.semantic.kmeans import Progress, residual_kmeans
 from domainformer.tokenizers.semantic.quantizer import Floats, Quantizer, usage
 from domainformer.tokenizers.semantic.settings import RQVAESettings
 
+_FEWEST_STEPS = 12
+_SMALLEST_BATCH = 16
+
 
 class Step(NamedTuple):
     """What one step of `RQVAE` gives."""
@@ -155,12 +158,14 @@ def _optimise(
     random = torch.Generator().manual_seed(seed)
     last_move = round(settings.epochs * (1 - settings.settled))
     n_codes = model.codebooks_LKZ.shape[1]
+    # Few entities in large batches would be hardly any steps.
+    size = min(settings.batch_size, max(_SMALLEST_BATCH, len(x_ND) // _FEWEST_STEPS))
     history = []
     for epoch in range(1, settings.epochs + 1):
         order = torch.randperm(len(x_ND), generator=random)
         loss = reconstruction = 0.0
         seen = []
-        for batch in order.split(settings.batch_size):
+        for batch in order.split(size):
             step: Step = model(x_ND[batch])
             optimizer.zero_grad(set_to_none=True)
             step.loss.backward()

@@ -18,7 +18,7 @@ class RQVAESettings:
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
         epochs: Passes over the entities in all.
-        batch_size: Entities per step.
+        batch_size: Most entities per step; of few entities, a twelfth.
         reset_every: Epochs between moves of unused codes.
         settled: Share of the epochs, at the end, without such moves.
 
@@ -40,5 +40,12 @@ class RQVAESettings:
         for name in ("latent", "epochs", "batch_size", "reset_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if min(self.hidden, default=1) < 1:
+            raise InputError(f"hidden widths must be 1 or more, not {self.hidden}")
+        for name in ("beta", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise InputError(f"learning_rate must be above 0, not {self.learning_rate}")
         if not 0 <= self.settled <= 1:
             raise InputError(f"settled must be from 0 to 1, not {self.settled}")
