@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from domainformer.evaluation.evaluate import evaluate
     from domainformer.evaluation.next_event import next_event
     from domainformer.evaluation.probe import probe
-    from domainformer.inference import Bundle, load_bundle, save_bundle
+    from domainformer.inference import Bundle, extend_bundle, load_bundle, save_bundle
     from domainformer.inference.embed import embed, embed_to_parquet
     from domainformer.inference.generate import generate
     from domainformer.models import (
@@ -94,6 +94,9 @@ if TYPE_CHECKING:
         add_domain_tokens,
         annotate_event,
         describe_tokenizer,
+        diff_tokenizers,
+        drift,
+        extend,
         fit_semantic_ids,
         learn_merges,
         validate_tokenizer,
@@ -141,6 +144,9 @@ __all__ = [
     "DomainTokenizerBuilder",
     "FitStatistics",
     "add_domain_tokens",
+    "extend",
+    "drift",
+    "diff_tokenizers",
     "ActionPieceMerges",
     "learn_merges",
     "describe_tokenizer",
@@ -160,6 +166,7 @@ __all__ = [
     "Bundle",
     "load_bundle",
     "save_bundle",
+    "extend_bundle",
     "embed",
     "embed_to_parquet",
     "generate",
@@ -197,6 +204,7 @@ _PACKAGES = {
         "Bundle",
         "embed",
         "embed_to_parquet",
+        "extend_bundle",
         "generate",
         "load_bundle",
         "save_bundle",
@@ -242,6 +250,9 @@ _PACKAGES = {
         "learn_merges",
         "annotate_event",
         "describe_tokenizer",
+        "diff_tokenizers",
+        "drift",
+        "extend",
         "fit_semantic_ids",
         "validate_tokenizer",
     ),

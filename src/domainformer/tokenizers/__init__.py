@@ -10,6 +10,7 @@
     statistics/, fitting.py                          what a fit knows: mergeable, bounded
     encoder.py, kernels.py, events.py, decoder.py    its bulk, single-event and inverse paths
     vocabulary.py, hub.py, builder.py                Hugging Face: files, tokens, builder
+    extend.py, diff.py, drift.py                     change: new values, comparison, reference
     inspection/           what the tokens say, and whether the tokenizer keeps its promises
 
 May import ``data``, ``schema`` and what lies below; never ``models``. torch and transformers are
@@ -18,7 +19,10 @@ imported by ``hub.py`` alone, inside functions.
 
 from domainformer.tokenizers.base import FieldTokenizer, Ragged, SlotRange
 from domainformer.tokenizers.builder import DomainTokenizerBuilder
+from domainformer.tokenizers.diff import FieldDiff, TokenizerDiff, diff_tokenizers
 from domainformer.tokenizers.domain import DomainTokenizer
+from domainformer.tokenizers.drift import DriftReport, SlotDrift, drift
+from domainformer.tokenizers.extend import ExtendResult, extend
 from domainformer.tokenizers.fields import (
     CalendarTokenizer,
     CategoricalTokenizer,
@@ -48,6 +52,7 @@ from domainformer.tokenizers.merges import (
     PermutedSequenceDataset,
     learn_merges,
 )
+from domainformer.tokenizers.reference import Reference
 from domainformer.tokenizers.semantic import FeaturePlan, SemanticIds, fit_semantic_ids
 from domainformer.tokenizers.slots import Block, Layout, Slot
 
@@ -56,6 +61,15 @@ __all__ = [
     "DomainTokenizerBuilder",
     "FitStatistics",
     "add_domain_tokens",
+    "extend",
+    "ExtendResult",
+    "diff_tokenizers",
+    "TokenizerDiff",
+    "FieldDiff",
+    "drift",
+    "DriftReport",
+    "SlotDrift",
+    "Reference",
     "Slot",
     "Block",
     "Layout",

@@ -12,7 +12,7 @@ already: where these drift, a new fit is needed (see `drift`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from domainformer.tokenizers.fields.counting import count_texts
 from domainformer.tokenizers.fitting import read_columns
 from domainformer.tokenizers.occupancy import Occupancy, unknown_ids
 from domainformer.tokenizers.reference import Reference, TextReference, summed_texts
+from domainformer.tokenizers.semantic.tokenizer import SemanticIdTokenizer
+from domainformer.tokenizers.semantic.wiring import checked_semantic_ids
 from domainformer.tokenizers.slots import Growth, Layout, lay_out
 from domainformer.tokenizers.sources import FieldRows
 
@@ -127,6 +129,7 @@ def extend(
     min_frequency: int | None = None,
     most_new: int | None = None,
     most_merges: int = 256,
+    semantic_ids: Mapping[str, SemanticIdTokenizer] | None = None,
     output: str | Path | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -148,6 +151,9 @@ def extend(
         most_new: New values per field at most; by default what the spec's ``vocab_size`` leaves,
             and no limit where it has none.
         most_merges: New merges at most; 0 leaves text as it is.
+        semantic_ids: Fields with semantic ids that know more entities, by name, as
+            `SemanticIdTokenizer.with_entities` gives them: the codes of new entities come from
+            features that a table of events does not have.
         output: Save the extension there.
         overwrite: Replace an existing folder.
         progress: Called with the name of each field that is looked at.
@@ -156,7 +162,8 @@ def extend(
         SchemaError: The table does not fit the tokenizer's schema, or there is no such field.
         DataError: The table has no events.
         InputError: A number is out of range.
-        TokenizerError: A new token is spelt like an old one.
+        TokenizerError: A new token is spelt like an old one, or semantic ids do not continue those
+            of the tokenizer.
 
     Example:
         >>> from domainformer.schema import DomainSchema, FieldSpec
@@ -177,11 +184,15 @@ def extend(
         raise DataError("there are no events to learn from", next_step="check the table's filters")
     rows = FieldRows.of(tokenizer.schema, columns.frame)
     read = [rows.take(field.spec.name, columns.read_by(field)) for field in tokenizer.fields]
-    new = []
+    given = checked_semantic_ids(tokenizer.schema, semantic_ids)
+    new: list[FieldTokenizer] = []
     for old, column in zip(tokenizer.fields, read, strict=True):
         if progress is not None:
             progress(old.spec.name)
-        new.append(_extended(old, column, chosen, min_frequency, most_new))
+        if old.spec.name in given:
+            new.append(_continued(old, given[old.spec.name]))
+        else:
+            new.append(_extended(old, column, chosen, min_frequency, most_new))
     texts = summed_texts(
         [
             count_texts(column, field=field.spec.name)
@@ -241,6 +252,20 @@ def _extended(
     return tokenizer.extended(column, min_frequency=min_frequency, most=most_new)
 
 
+def _continued(old: FieldTokenizer, new: SemanticIdTokenizer) -> FieldTokenizer:
+    """Semantic ids with further entities, provided that every old entity has its old codes."""
+    assert isinstance(old, SemanticIdTokenizer)
+    known = pl.Series(old.spec.name, old.entities, dtype=pl.String)
+    same = new.vocab[: len(old.vocab)] == old.vocab
+    if not same or (new.encode(known) != old.encode(known)).any():
+        raise TokenizerError(
+            f"the semantic ids of field {old.spec.name!r} do not continue the tokenizer's own",
+            why="an entity that was known has other codes, or none",
+            next_step="extend the ones that the tokenizer was fitted with, by with_entities(items)",
+        )
+    return old if new.entities == old.entities else new
+
+
 def _put_together(
     old: DomainTokenizer,
     fields: list[FieldTokenizer],
@@ -261,7 +286,11 @@ def _put_together(
     named = lay_out(fields, pieces=len(own), growths=[*layout.growths, growth])
     _check_unspelt(named.tokens, own)
     merges = _new_merges(old, named, own, texts, most=most, least=least)
-    if not merges and not sum(counts):
+    changed = any(
+        not isinstance(new, TextTokenizer) and new is not block.tokenizer
+        for new, block in zip(fields, layout.blocks, strict=True)
+    )
+    if not merges and not changed:
         return old, ()
     fresh = tuple(left + right for left, right in merges)
     growth = Growth(old.fingerprint, counts, len(fresh))
@@ -317,9 +346,12 @@ def _gained(
 
 def _unknown_share(tokenizer: FieldTokenizer, column: pl.Series) -> float:
     """Share of a column's values that are outside of the vocabulary."""
-    counts = Occupancy.of_column(tokenizer, column).counts
+    # Where an entity has several positions, all of them say so.
+    width = tokenizer.slots[0].stop
+    counts = Occupancy.of_column(tokenizer, column).counts[:width]
+    unknown = [index for index in unknown_ids(tokenizer).tolist() if index < width]
     present = int(counts.sum() - counts[MISSING])
-    return float(counts[unknown_ids(tokenizer)].sum()) / max(1, present)
+    return float(counts[unknown].sum()) / max(1, present)
 
 
 def _bytes_per_token(tokenizer: DomainTokenizer, texts: dict[str, int]) -> float | None:

@@ -106,7 +106,10 @@ def read_files(folder: Path) -> DomainTokenizer:
     fields = [restore(spec, field) for spec, field in saved]
     named = sum(len(field.vocab) for field in fields) + len(GENERIC_SPECIALS)
     pieces = max(0, len(tokens) - named) if has_bpe(backend) else 0
-    layout = lay_out(fields, pieces=pieces, growths=growths)
+    try:
+        layout = lay_out(fields, pieces=pieces, growths=growths)
+    except TokenizerError as error:
+        raise _mixed(folder, f"{STATE_FILE}: {error.what}") from error
     if layout.has_text and not has_bpe(backend):
         raise _mixed(folder, f"{TOKENIZER_FILE} has no BPE model, and a field is text")
     if len(tokens) != layout.vocab_size or layout.tokens != tuple(

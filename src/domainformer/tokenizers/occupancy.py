@@ -32,6 +32,7 @@ from domainformer.tokenizers.fields import (
     SignTokenizer,
     TextTokenizer,
 )
+from domainformer.tokenizers.fields.calendar import _YEARS
 from domainformer.tokenizers.fields.columns import as_whole_numbers
 from domainformer.tokenizers.fields.counting import count_texts
 from domainformer.tokenizers.fields.elapsed import FIRST
@@ -39,6 +40,7 @@ from domainformer.tokenizers.fields.numeric import UNKNOWN
 from domainformer.tokenizers.fields.shapes import SMALLEST
 from domainformer.tokenizers.fields.source import SourceTokenizer
 from domainformer.tokenizers.fields.text import MARKER
+from domainformer.tokenizers.semantic.tokenizer import SemanticIdTokenizer
 from domainformer.tokenizers.statistics import CountSketch, QuantileSketch, Sketch, Weighted
 
 ROWS, NULLS = "rows", "missing"
@@ -154,6 +156,9 @@ def _folded(tokenizer: FieldTokenizer, counts: Int64Array) -> Int64Array:
 
 def unknown_ids(tokenizer: FieldTokenizer) -> Int64Array:
     """Local ids that stand for a value without telling which: UNK and hash buckets."""
+    if isinstance(tokenizer, SemanticIdTokenizer):
+        # Each position has its own UNK, behind its MISSING.
+        return np.array([slot.start + 1 for slot in tokenizer.slots])
     name = tokenizer.spec.name
     buckets = range(tokenizer.spec.hash_buckets)
     unknown = {unknown_token(name), *(hash_token(name, bucket) for bucket in buckets)}
@@ -199,6 +204,30 @@ def _ends(tokenizer: FieldTokenizer, column: pl.Series) -> tuple[float | None, f
     return None, None
 
 
+def outside_range(
+    tokenizer: FieldTokenizer, part: str, column: pl.Series, ends: tuple[float, float] | None
+) -> float | None:
+    """Share of a column's values that lie outside of a range; None where there is none.
+
+    Args:
+        tokenizer: The fitted field.
+        part: The position; a year is compared with the ten years that have tokens.
+        column: What it reads.
+        ends: Smallest and largest value of the fit.
+    """
+    if isinstance(tokenizer, CalendarTokenizer):
+        if part != "year":
+            return None
+        years = column.drop_nulls().dt.year().to_numpy()
+        first = tokenizer.anchor
+        return float(np.mean((years < first) | (years > first + _YEARS - 1))) if len(years) else 0.0
+    if ends is None or not isinstance(tokenizer, (MagnitudeBucketTokenizer, ElapsedTimeTokenizer)):
+        return None
+    values = tokenizer.values(column)
+    known = values[values >= SMALLEST]
+    return float(np.mean((known < ends[0]) | (known > ends[1]))) if len(known) else 0.0
+
+
 def positive_values(tokenizer: BinTokenizer, column: pl.Series) -> Float64Array:
     """The finite magnitudes or gaps above zero."""
     values = tokenizer.values(column)
@@ -232,7 +261,7 @@ def _calendar(tokenizer: CalendarTokenizer, named: Mapping[str, int]) -> Occupan
         part, _, value = name.partition(":")
         if part == "year":
             years.append(int(value))
-            value = str(min(max(int(value) - tokenizer.anchor, 0), 9) + 1)
+            value = str(min(max(int(value) - tokenizer.anchor, 0), _YEARS - 1) + 1)
         if value and part in starts:
             counts[starts[part] + int(value)] += count
     if "year" in starts:

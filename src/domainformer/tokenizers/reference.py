@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from domainformer.data import EventTable
+from domainformer.schema import DomainSchema
 from domainformer.tokenizers.base import FieldTokenizer, Int64Array, SlotRange
 from domainformer.tokenizers.fields import BytePairModel, TextTokenizer
 from domainformer.tokenizers.fields.counting import count_texts
@@ -164,8 +165,22 @@ class Reference:
         return next((one for one in self.slots if one.slot == name), None)
 
     @classmethod
-    def of_table(cls, layout: Layout, schema: Any, table: EventTable | pl.DataFrame) -> Reference:
-        """Count a table by encoding its columns."""
+    def of_table(
+        cls,
+        layout: Layout,
+        schema: DomainSchema,
+        table: EventTable | pl.DataFrame,
+        *,
+        most: int | None = MOST_KEPT,
+    ) -> Reference:
+        """Count a table by encoding its columns.
+
+        Args:
+            layout: The fitted fields.
+            schema: Theirs.
+            table: Events.
+            most: Values of a category whose counts are kept; None keeps all.
+        """
         columns = read_columns(schema, table)
         rows = FieldRows.of(schema, columns.frame)
         slots: list[SlotReference] = []
@@ -173,7 +188,7 @@ class Reference:
         bpe: BytePairModel | None = None
         for block in layout.blocks:
             column = rows.take(block.spec.name, columns.read_by(block.tokenizer))
-            slots += _slots(block, Occupancy.of_column(block.tokenizer, column))
+            slots += _slots(block, Occupancy.of_column(block.tokenizer, column), most)
             if isinstance(block.tokenizer, TextTokenizer):
                 texts.append(count_texts(column, field=block.spec.name))
                 bpe = block.tokenizer.bpe
@@ -188,7 +203,7 @@ class Reference:
         for block in layout.blocks:
             found = statistics.occupancy(block.tokenizer)
             if found is not None:
-                slots += _slots(block, found)
+                slots += _slots(block, found, MOST_KEPT)
             if isinstance(block.tokenizer, TextTokenizer):
                 bpe = block.tokenizer.bpe
         counts = statistics.text_counts()
@@ -236,19 +251,24 @@ def summed_texts(counted: Sequence[pl.DataFrame]) -> dict[str, int]:
     return dict(both.rows())
 
 
-def _slots(block: Block, found: Occupancy) -> list[SlotReference]:
+def _slots(block: Block, found: Occupancy, most: int | None) -> list[SlotReference]:
     tokenizer = block.tokenizer
     unknown = unknown_ids(tokenizer)
     parts = tokenizer.slots
     names = [slot.name for slot in block.slots]
     return [
-        _slot(tokenizer, name, part, found, unknown)
+        _slot(tokenizer, name, part, found, unknown, most)
         for name, part in zip(names, parts, strict=True)
     ]
 
 
 def _slot(
-    tokenizer: FieldTokenizer, name: str, part: SlotRange, found: Occupancy, unknown: Int64Array
+    tokenizer: FieldTokenizer,
+    name: str,
+    part: SlotRange,
+    found: Occupancy,
+    unknown: Int64Array,
+    most: int | None,
 ) -> SlotReference:
     counts = found.counts[part.start : part.stop].copy()
     rows, missing = int(counts.sum()), int(counts[0])
@@ -262,7 +282,7 @@ def _slot(
         ids = np.arange(1, len(counts))
     else:
         own = np.flatnonzero(counts[1:]) + 1
-        ids = np.sort(own[np.argsort(-counts[own], kind="stable")[:MOST_KEPT]])
+        ids = np.sort(own[np.argsort(-counts[own], kind="stable")[:most]])
     ranged = part.part in ("", "elapsed", "year")
     return SlotReference(
         slot=name,

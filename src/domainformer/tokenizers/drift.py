@@ -1,0 +1,388 @@
+"""Whether a tokenizer still fits the data: each field of a table against what the fit has seen.
+
+::
+
+    reference (saved by the fit) ─╮
+                                  ├─▶ per position: unknown, missing, out of range, PSI ─▶ verdict
+    table of today ───────────────╯   text: bytes per token
+
+What to do follows from what a tokenizer can do about it: unknown values and badly spelt texts are
+cured by `extend`; bins whose occupancy has shifted need a new fit (and a new model); a shift among
+known categories is the model's business alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from rich.table import Table
+
+from domainformer.data import EventTable
+from domainformer.errors import DataError
+from domainformer.tokenizers.base import FieldTokenizer
+from domainformer.tokenizers.domain import DomainTokenizer
+from domainformer.tokenizers.fields import (
+    CalendarTokenizer,
+    ElapsedTimeTokenizer,
+    MagnitudeBucketTokenizer,
+)
+from domainformer.tokenizers.fields.elapsed import FIRST
+from domainformer.tokenizers.fields.shapes import BinTokenizer
+from domainformer.tokenizers.fitting import read_columns
+from domainformer.tokenizers.occupancy import outside_range
+from domainformer.tokenizers.reference import Reference, SlotReference, TextReference
+from domainformer.tokenizers.slots import Block, Slot
+from domainformer.tokenizers.sources import FieldRows
+from domainformer.tokenizers.stability import (
+    MOST_GROUPS,
+    Stability,
+    neighbours_grouped,
+    population_stability,
+)
+
+Verdict = Literal["fine", "watch", "extend", "refit"]
+_ORDER: tuple[Verdict, ...] = ("fine", "watch", "extend", "refit")
+
+# From these shares on a finding is to be watched, and to be acted on.
+_UNKNOWN = (0.01, 0.05)
+_MISSING = (0.05, 0.20)
+_OUTSIDE = (0.01, 0.05)
+# A table of a few weeks has few of these, which says nothing.
+_SEASONAL = ("month", "quarter", "year", "dom")
+# By this much fewer bytes per token.
+_SPELLING = (0.10, 0.25)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some neighbouring bins, or a value, then and now.
+
+    Args:
+        label: The tokens, ``first … last`` where they are several.
+        then: Share in the reference.
+        now: Share in the table.
+    """
+
+    label: str
+    then: float
+    now: float
+
+
+@dataclass(frozen=True)
+class SlotDrift:
+    """One position of an event.
+
+    Args:
+        slot: Its name (`Slot.name`).
+        rows: Events of the table that have it.
+        unknown_then: Share of values outside of the vocabulary at the fit; None: not known.
+        unknown: The same in the table.
+        missing_then: Share of events without a value at the fit; None: not known.
+        missing: The same in the table.
+        outside: Share of magnitudes or gaps outside of the range that the fit has seen, and of
+            years outside of the tokens'; None where there is no range.
+        psi: Population stability index; None where the reference is not known.
+        chance: What the index exceeds by chance in one of 100 tables of this size.
+        groups: What the index compares.
+        verdict: ``"fine"``, ``"watch"``, ``"extend"`` or ``"refit"``.
+        why: What was found, for people.
+    """
+
+    slot: str
+    rows: int
+    unknown_then: float | None
+    unknown: float
+    missing_then: float | None
+    missing: float
+    outside: float | None
+    psi: float | None
+    chance: float | None
+    groups: tuple[Group, ...]
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True)
+class TextDrift:
+    """How well the byte-pair model spells the texts of all fields together.
+
+    Args:
+        bytes_per_token_then: At the fit; None: not known.
+        bytes_per_token: In the table.
+        bare_then: Share of tokens that are single bytes, at the fit.
+        bare: The same in the table.
+        verdict: ``"fine"``, ``"watch"`` or ``"extend"``.
+        why: What was found, for people.
+    """
+
+    bytes_per_token_then: float | None
+    bytes_per_token: float
+    bare_then: float | None
+    bare: float
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """A table against what a tokenizer was fitted on.
+
+    Args:
+        fingerprint: Of the tokenizer.
+        events: Events of the table.
+        reference_events: Events that the fit has seen; None: not known, nothing was compared.
+        slots: Every position of an event.
+        text: The texts; None where no field is text.
+        verdict: The gravest of all.
+        next_step: What to do.
+    """
+
+    fingerprint: str
+    events: int
+    reference_events: int | None
+    slots: tuple[SlotDrift, ...]
+    text: TextDrift | None
+    verdict: Verdict
+    next_step: str
+
+    def slot(self, name: str) -> SlotDrift:
+        """One position by its name."""
+        return next(one for one in self.slots if one.slot == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def render(self) -> Table:
+        """A row per position, for people."""
+        seen = self.reference_events
+        title = f"{self.events:,} events against {'?' if seen is None else f'{seen:,}'} of the fit"
+        names = ("position", "PSI", "unknown", "missing", "outside", "verdict", "why")
+        table = Table(*names, title=title, caption=f"{self.verdict}: {self.next_step}")
+        for one in self.slots:
+            table.add_row(
+                one.slot,
+                "" if one.psi is None else f"{one.psi:.3f}",
+                _then_now(one.unknown_then, one.unknown),
+                _then_now(one.missing_then, one.missing),
+                "" if one.outside is None else f"{one.outside:.1%}",
+                one.verdict,
+                one.why,
+            )
+        if self.text is not None:
+            table.add_row("(text)", "", "", "", "", self.text.verdict, self.text.why)
+        return table
+
+
+def drift(
+    tokenizer: DomainTokenizer | str | Path,
+    table: EventTable | pl.DataFrame,
+    *,
+    reference: EventTable | pl.DataFrame | Reference | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> DriftReport:
+    """Compare a table with what a tokenizer was fitted on, and say whether to act.
+
+    Per position of an event: the share of unknown and missing values, the share outside of the
+    fitted range, and the population stability index (see `stability`) over bins, calendar parts or
+    the 20 most frequent values (not first events, whose number depends on where histories are
+    cut; months, days and years are told but not judged). 0.1 and 0.25 are the usual thresholds; an
+    index counts only where chance would not give it.
+
+    Args:
+        tokenizer: A fitted tokenizer, or its folder.
+        table: Events of now, of the same schema.
+        reference: Compare with these events instead of what the fit has kept; needed for
+            tokenizers of format 1, which kept nothing.
+        progress: Called with the name of each field that is looked at.
+
+    Raises:
+        SchemaError: The table does not fit the schema.
+        DataError: The table has no events.
+
+    Example:
+        >>> from domainformer.schema import DomainSchema, FieldSpec
+        >>> schema = DomainSchema("shop", [FieldSpec("kind", "categorical_fixed")])
+        >>> tokenizer = DomainTokenizer(schema).fit(pl.DataFrame({"kind": ["tea", "cake"] * 99}))
+        >>> report = drift(tokenizer, pl.DataFrame({"kind": ["tea", "mug"] * 99}))
+        >>> report.verdict, report.slot("kind").unknown
+        ('extend', 0.5)
+    """
+    if not isinstance(tokenizer, DomainTokenizer):
+        tokenizer = DomainTokenizer.from_pretrained(tokenizer)
+    layout, schema = tokenizer.layout, tokenizer.schema
+    columns = read_columns(schema, table)
+    if not columns.frame.height:
+        raise DataError("there are no events to look at", next_step="check the table's filters")
+    if reference is None:
+        then = tokenizer.reference
+    elif isinstance(reference, Reference):
+        then = reference
+    else:
+        then = Reference.of_table(layout, schema, reference, most=None)
+    now = Reference.of_table(layout, schema, table, most=None)
+    rows = FieldRows.of(schema, columns.frame)
+    slots: list[SlotDrift] = []
+    for block in layout.blocks:
+        if progress is not None:
+            progress(block.spec.name)
+        column = rows.take(block.spec.name, columns.read_by(block.tokenizer))
+        slots += _block(block, column, then, now)
+    text = None if now.text is None else _text(None if then is None else then.text, now.text)
+    verdicts = [one.verdict for one in slots] + ([] if text is None else [text.verdict])
+    verdict = max(verdicts, key=_ORDER.index)
+    return DriftReport(
+        fingerprint=tokenizer.fingerprint,
+        events=columns.frame.height,
+        reference_events=None if then is None else then.events,
+        slots=tuple(slots),
+        text=text,
+        verdict=verdict,
+        next_step=_next_step(verdict, known=then is not None),
+    )
+
+
+def _block(
+    block: Block, column: pl.Series, then: Reference | None, now: Reference
+) -> list[SlotDrift]:
+    found = []
+    for slot in block.slots:
+        before = None if then is None else then.slot(slot.name)
+        after = now.slot(slot.name)
+        assert after is not None
+        outside = outside_range(block.tokenizer, slot.part, column, _ends(before))
+        found.append(_slot(block.tokenizer, slot, before, after, outside))
+    return found
+
+
+def _ends(before: SlotReference | None) -> tuple[float, float] | None:
+    if before is None or before.low is None or before.high is None:
+        return None
+    return before.low, before.high
+
+
+def _slot(
+    tokenizer: FieldTokenizer,
+    slot: Slot,
+    before: SlotReference | None,
+    after: SlotReference,
+    outside: float | None,
+) -> SlotDrift:
+    unknown = after.unknown / max(1, after.rows - after.missing)
+    missing = after.missing / max(1, after.rows)
+    stability, groups = (None, ()) if before is None else _compared(tokenizer, before, after)
+    unknown_then = missing_then = None
+    if before is not None:
+        unknown_then = before.unknown / max(1, before.rows - before.missing)
+        missing_then = before.missing / max(1, before.rows)
+    findings = [
+        _found(_UNKNOWN, unknown - (unknown_then or 0.0), "extend", f"{unknown:.1%} unknown"),
+        _found(_OUTSIDE, outside or 0.0, "refit", f"{outside or 0:.1%} out of the fitted range"),
+    ]
+    if missing_then is not None:
+        change = abs(missing - missing_then)
+        findings.append(_found(_MISSING, change, "watch", f"missing: {missing:.1%}"))
+    if stability is not None and stability.level and slot.part not in _SEASONAL:
+        learned = isinstance(tokenizer, (MagnitudeBucketTokenizer, ElapsedTimeTokenizer))
+        verdict: Verdict = "refit" if learned and stability.level == 2 else "watch"
+        findings.append((verdict, f"PSI {stability.psi:.2f}"))
+    worst = max((verdict for verdict, _ in findings), key=_ORDER.index)
+    return SlotDrift(
+        slot=slot.name,
+        rows=after.rows,
+        unknown_then=unknown_then,
+        unknown=unknown,
+        missing_then=missing_then,
+        missing=missing,
+        outside=outside,
+        psi=None if stability is None else stability.psi,
+        chance=None if stability is None else stability.chance,
+        groups=groups,
+        verdict=worst,
+        why=", ".join(why for verdict, why in findings if verdict != "fine"),
+    )
+
+
+def _found(
+    limits: tuple[float, float], value: float, remedy: Verdict, why: str
+) -> tuple[Verdict, str]:
+    watch, act = limits
+    if value < watch:
+        return "fine", why
+    return (remedy if value >= act else "watch"), why
+
+
+def _compared(
+    tokenizer: FieldTokenizer, before: SlotReference, after: SlotReference
+) -> tuple[Stability, tuple[Group, ...]]:
+    """The index over groups of values; missing and unknown values are groups of their own."""
+    now = dict(zip(after.ids, after.counts, strict=True))
+    if isinstance(tokenizer, ElapsedTimeTokenizer):
+        # How many first events there are depends on where the table's histories were cut.
+        before, after = _without_first(before), _without_first(after)
+    if isinstance(tokenizer, (BinTokenizer, CalendarTokenizer)):
+        parts = [before.ids[part] for part in neighbours_grouped(before.counts)]
+    else:
+        ranked = sorted(zip(before.counts, before.ids, strict=True), key=lambda one: -one[0])
+        parts = [(index,) for _, index in ranked[:MOST_GROUPS]]
+    counts = dict(zip(before.ids, before.counts, strict=True))
+    labels = [_label(tokenizer, part) for part in parts] + ["(missing)", "(unknown)", "(others)"]
+    sides = []
+    for side, known in ((before, counts), (after, now)):
+        named = [sum(known.get(index, 0) for index in part) for part in parts]
+        others = side.rows - side.missing - side.unknown - sum(named)
+        sides.append([*named, side.missing, side.unknown, others])
+    groups = tuple(
+        Group(label, then / max(1, before.rows), later / max(1, after.rows))
+        for label, then, later in zip(labels, *sides, strict=True)
+        if then or later
+    )
+    return population_stability(*sides), groups
+
+
+def _without_first(one: SlotReference) -> SlotReference:
+    pairs = zip(one.ids, one.counts, strict=True)
+    ids, counts = zip(*(pair for pair in pairs if pair[0] != FIRST), strict=True)
+    return replace(one, rows=one.rows - sum(one.counts) + sum(counts), ids=ids, counts=counts)
+
+
+def _label(tokenizer: FieldTokenizer, ids: tuple[int, ...]) -> str:
+    first, last = tokenizer.vocab[ids[0]], tokenizer.vocab[ids[-1]]
+    return first if len(ids) == 1 else f"{first} … {last}"
+
+
+def _text(then: TextReference | None, now: TextReference) -> TextDrift:
+    before = None if then is None or not then.tokens else then.bytes_per_token
+    after = now.bytes_per_token if now.tokens else 0.0
+    loss = 0.0 if before is None or not now.tokens else 1 - after / before
+    why = f"{after:.2f} bytes per token" + ("" if before is None else f", {before:.2f} at the fit")
+    verdict, _ = _found(_SPELLING, loss, "extend", why)
+    return TextDrift(
+        bytes_per_token_then=before,
+        bytes_per_token=after,
+        bare_then=None if then is None or not then.tokens else then.bare_share,
+        bare=now.bare_share if now.tokens else 0.0,
+        verdict=verdict,
+        why=why,
+    )
+
+
+def _next_step(verdict: Verdict, *, known: bool) -> str:
+    steps = {
+        "fine": "nothing to do",
+        "watch": "compare again with more data; if it stays, fine-tune the model on new events",
+        "extend": "`domainformer tokenizer extend` adds tokens and keeps every id; then extend "
+        "the model and fine-tune it",
+        "refit": "`domainformer tokenizer fit` on new events, and pretrain a model for it",
+    }
+    if known:
+        return steps[verdict]
+    return f"{steps[verdict]} (what the fit has seen is not known: give the training table, too)"
+
+
+def _then_now(then: float | None, now: float) -> str:
+    return f"{now:.1%}" if then is None else f"{then:.1%} → {now:.1%}"
