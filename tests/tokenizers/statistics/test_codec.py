@@ -49,3 +49,13 @@ def test_a_newer_format_is_named():
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_texts_come_back(texts):
     assert unpack_texts(pack_texts(pl.Series(texts, dtype=pl.String))).to_list() == texts
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lengths": [2]}, {"lengths": [-1, 4]}, {"bytes": [255, 254, 253]}]
+)
+def test_texts_that_are_none_are_refused(wrong):
+    packed = {"lengths": [1, 2], "bytes": [97, 98, 99], **wrong}
+    arrays = {"lengths": np.array(packed["lengths"]), "bytes": np.array(packed["bytes"], np.uint8)}
+    with pytest.raises(ValueError):
+        unpack_texts(arrays)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from domainformer.errors import ConfigError, TokenizerError
 
@@ -123,9 +124,14 @@ def pack_texts(texts: pl.Series) -> dict[str, npt.NDArray[Any]]:
         >>> packed["lengths"].tolist(), packed["bytes"].tobytes()
         ([1, 2], b'ane')
     """
-    lengths = texts.str.len_bytes().to_numpy().astype(np.int64)
-    joined = "".join(texts.to_list()).encode()
-    return {"lengths": lengths, "bytes": np.frombuffer(joined, dtype=np.uint8)}
+    # The oldest Arrow layout is offsets into one run of bytes.
+    array = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offset_buffer, data = array.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset :][: len(array) + 1]
+    if data is None or not len(offsets):
+        return {"lengths": np.zeros(len(array), np.int64), "bytes": np.empty(0, np.uint8)}
+    joined = np.frombuffer(data, np.uint8)[int(offsets[0]) : int(offsets[-1])]
+    return {"lengths": np.diff(offsets), "bytes": joined}
 
 
 def unpack_texts(arrays: dict[str, npt.NDArray[Any]]) -> pl.Series:
@@ -134,11 +140,12 @@ def unpack_texts(arrays: dict[str, npt.NDArray[Any]]) -> pl.Series:
     Raises:
         ValueError: The arrays do not fit each other, or are no UTF-8.
     """
-    lengths, joined = arrays["lengths"].tolist(), arrays["bytes"].tobytes()
-    if sum(lengths) != len(joined) or min(lengths, default=0) < 0:
+    lengths, joined = arrays["lengths"], np.ascontiguousarray(arrays["bytes"])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    if offsets[-1] != len(joined) or (len(lengths) and lengths.min() < 0):
         raise ValueError("the lengths of the texts do not add up")
-    texts, start = [], 0
-    for length in lengths:
-        texts.append(joined[start : start + length].decode())
-        start += length
-    return pl.Series(texts, dtype=pl.String)
+    array = pa.LargeStringArray.from_buffers(
+        len(lengths), pa.py_buffer(offsets), pa.py_buffer(joined)
+    )
+    array.validate(full=True)  # an ArrowInvalid, which is a ValueError, where it is no UTF-8
+    return pl.Series(array, dtype=pl.String)

@@ -92,12 +92,12 @@ class CountSketch(Sketch):
         """Add all that ``other`` has counted."""
         self._frequent = None
         if other._table is None:
-            self.add(other._tally.frame)
+            self.add(other._tally.unordered)
             return
         self._overflow()
         assert self._table is not None
         self._table.merge(other._table)
-        self._table.add(other._tally.values, other._tally.counts)
+        self._add_to_table(other._tally)
 
     def _settle(self) -> None:
         if self._table is None and self._tally.size > self.limits.most_distinct:
@@ -106,8 +106,13 @@ class CountSketch(Sketch):
     def _overflow(self) -> None:
         if self._table is None:
             self._table = CountMinTable.of_width(self.limits.most_distinct)
-            self._table.add(self._tally.values, self._tally.counts)
+            self._add_to_table(self._tally)
             self._tally = Tally(self.values)
+
+    def _add_to_table(self, tally: Tally) -> None:
+        assert self._table is not None
+        counted = tally.unordered
+        self._table.add(counted[VALUE], counted[COUNT].to_numpy())
 
     def recounting(self) -> RecountSketch:
         """A collector for the second pass, which reads this sketch's table."""

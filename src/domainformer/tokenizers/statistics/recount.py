@@ -61,7 +61,7 @@ class RecountSketch(Sketch):
                 next_step="start both from one recounting() after all first passes are merged",
             )
         self.threshold = max(self.threshold, other.threshold)
-        self._tally.add(other.tally.frame)
+        self._tally.add(other.tally.unordered)
         self._settle()
 
     @property
@@ -72,7 +72,7 @@ class RecountSketch(Sketch):
 
     def _settle(self) -> None:
         while True:
-            estimates = self._tally.frame[ESTIMATE].to_numpy()
+            estimates = self._tally.unordered[ESTIMATE].to_numpy()
             reached = estimates >= self.threshold
             if not reached.all():
                 self._tally.keep(reached)

@@ -42,13 +42,14 @@ class Tally:
         self._kept = pl.DataFrame(
             schema={VALUE: DTYPES[kind], **dict.fromkeys(numbers, pl.Int64())}
         )
+        self._ordered = True
         self._pending: list[pl.DataFrame] = []
         self._rows = self._bytes = 0
 
     def add(self, counted: pl.DataFrame) -> bool:
         """Add distinct values with counts; whether enough has come together to check the size."""
+        counted = self._compacted(counted)
         if self.kind == "text":
-            counted = counted.with_columns(compact(counted[VALUE]))
             self._bytes += int(counted[VALUE].str.len_bytes().sum())
         self._pending.append(counted)
         self._rows += counted.height
@@ -56,17 +57,27 @@ class Tally:
         return self._rows > enough or self._bytes > _MOST_BYTES or len(self._pending) >= _MOST_PARTS
 
     @property
-    def frame(self) -> pl.DataFrame:
-        """Columns ``value`` (increasing), ``count`` and, where asked for, ``estimate``."""
+    def unordered(self) -> pl.DataFrame:
+        """Columns ``value``, ``count`` and, where asked for, ``estimate``, in any order."""
         if self._pending:
-            parts = pl.concat([self._kept, *self._pending])
-            numbers = [pl.col(COUNT).sum()]
-            if ESTIMATE in parts.columns:
-                numbers.append(pl.col(ESTIMATE).max())  # all are equal
-            self._kept = parts.group_by(VALUE).agg(numbers).sort(VALUE)
+            parts = [part for part in (self._kept, *self._pending) if part.height]
             self._pending, self._rows, self._bytes = [], 0, 0
-            if self.kind == "text":
-                self._kept = self._kept.with_columns(compact(self._kept[VALUE]))
+            if len(parts) > 1:
+                joined = pl.concat(parts)
+                numbers = [pl.col(COUNT).sum()]
+                if ESTIMATE in joined.columns:
+                    numbers.append(pl.col(ESTIMATE).max())  # all are equal
+                parts = [self._compacted(joined.group_by(VALUE).agg(numbers))]
+            if parts:
+                self._kept, self._ordered = parts[0], False
+        return self._kept
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The same, by increasing values."""
+        counted = self.unordered
+        if not self._ordered:
+            self._kept, self._ordered = counted.sort(VALUE), True
         return self._kept
 
     @property
@@ -89,16 +100,17 @@ class Tally:
             >>> tally.size
             10
         """
-        values = self.values
+        values = self.unordered[VALUE]
         if self.kind == "integer" or not len(values):
             return len(values)
         return max(len(values), int(values.str.len_bytes().sum()) // _BYTES_PER_VALUE)
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> None:
-        """Forget the values where ``mask`` is false."""
-        self._kept = self.frame.filter(pl.Series(mask))
-        if self.kind == "text":
-            self._kept = self._kept.with_columns(compact(self._kept[VALUE]))
+        """Forget the values where ``mask``, by the rows of `unordered`, is false."""
+        self._kept = self._compacted(self.unordered.filter(pl.Series(mask)))
+
+    def _compacted(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.with_columns(compact(frame[VALUE])) if self.kind == "text" else frame
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Values, counts and estimates as arrays."""

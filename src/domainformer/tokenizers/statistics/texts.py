@@ -60,6 +60,7 @@ class TextSketch(Sketch):
         counted = counted.select(VALUE, pl.col(COUNT).cast(pl.Int64))
         if (counted[VALUE].str.len_bytes() > LONGEST_SAMPLED).any():
             counted = counted.with_columns(pl.col(VALUE).str.head(LONGEST_SAMPLED))
+            counted = counted.group_by(VALUE).agg(pl.col(COUNT).sum())
         if self._bar is not None:
             below = stable_hash(counted[VALUE]) < np.uint64(self._bar)
             counted = counted.filter(pl.Series(below))
@@ -68,7 +69,7 @@ class TextSketch(Sketch):
 
     def merge(self, other: Self) -> None:
         """Add all that ``other`` has seen."""
-        self._tally.add(other._settled().frame)
+        self._tally.add(other._settled().unordered)
         self._lower_bar(other._bar)
         self._settled()
 
@@ -79,7 +80,7 @@ class TextSketch(Sketch):
 
     def _settled(self) -> Tally:
         """The sample, cut before the first hash whose texts do not fit any more."""
-        values = self._tally.values
+        values = self._tally.unordered[VALUE]
         sizes = values.str.len_bytes().to_numpy().astype(np.int64)
         room = max(_LEAST_ROOM, self.limits.bpe_sample * _BYTES_PER_TEXT)
         if len(values) > self.limits.bpe_sample or int(sizes.sum()) > room:
@@ -96,7 +97,7 @@ class TextSketch(Sketch):
             bar = self._bar
         self._bar = bar
         if bar is not None:
-            self._tally.keep(stable_hash(self._tally.values) < np.uint64(bar))
+            self._tally.keep(stable_hash(self._tally.unordered[VALUE]) < np.uint64(bar))
 
     def state(self) -> SketchState:
         """Texts, counts and the smallest hash that was left out."""
