@@ -1,27 +1,44 @@
 """One event at a time, for online serving: the same ids as the columns, in a few microseconds.
 
 A table encoder costs tens of microseconds for a single row; here each field's fitted table is asked
-for one Python value. ``tests/tokenizers/test_properties.py`` proves both paths equal.
+for one Python value, and what was looked up is remembered as ids of the vocabulary::
+
+    number     bisect in the edges       ─▶ ids
+    string     dictionary                ─▶ ids    (a new one goes through the field, once)
+    time       dictionary of hours       ─▶ ids
+    others     the field's encode_one    ─▶ ids
+
+``tests/tokenizers/test_properties.py`` proves both paths equal on random events, and
+``benchmarks/tokenize.py`` on the two million of its table.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from domainformer.errors import TokenizerError, nearest
-from domainformer.tokenizers.fields import ElapsedTimeTokenizer, TextTokenizer
-from domainformer.tokenizers.fields.text import FIRST_PIECE
-from domainformer.tokenizers.slots import Layout
+from domainformer.tokenizers.base import MISSING
+from domainformer.tokenizers.fields import (
+    BinTokenizer,
+    CalendarTokenizer,
+    ElapsedTimeTokenizer,
+    TextTokenizer,
+)
+from domainformer.tokenizers.fields.columns import as_float
+from domainformer.tokenizers.slots import Block, Layout
 
 _MICROSECOND = dt.timedelta(microseconds=1)
 _NAN = float("nan")
-_FIXED, _TEXT, _ELAPSED = range(3)
+# Values remembered by each field, and the longest string worth it.
+_MOST_REMEMBERED = 1 << 16
+_LONGEST_REMEMBERED = 256
 
 Event = Mapping[str, Any]
-# What one field does: its column, its scalar encoder, what to add to its local ids, its kind.
-_Step = tuple[str, Callable[[Any], tuple[int, ...]], int, int]
+_Ids = tuple[int, ...]
+_Encode = Callable[[Any], _Ids]
 
 
 class EventEncoder:
@@ -35,36 +52,21 @@ class EventEncoder:
     def __init__(self, layout: Layout, vocab: list[str]) -> None:
         self._layout = layout
         self._vocab = vocab
-        self._piece = layout.first_bpe - FIRST_PIECE
-        self._steps: list[_Step] = []
+        # What each field does: its column, its scalar encoder, whether it reads elapsed time.
+        self._steps: list[tuple[str, _Encode, bool]] = []
         for block in layout.blocks:
-            tokenizer = block.tokenizer
-            text = isinstance(tokenizer, TextTokenizer)
-            elapsed = isinstance(tokenizer, ElapsedTimeTokenizer)
-            kind = _TEXT if text else _ELAPSED if elapsed else _FIXED
-            step: _Step = (block.spec.source, tokenizer.encode_one, block.start, kind)
-            if block.added or (text and len(layout.pieces) > 1):
-                # Ids that extensions added lie elsewhere, so a table stands for the addition.
-                globally = _looked_up(tokenizer.encode_one, layout.ids_of(block).tolist())
-                step = (block.spec.source, globally, 0, _FIXED)
-            self._steps.append(step)
+            elapsed = isinstance(block.tokenizer, ElapsedTimeTokenizer)
+            self._steps.append((block.spec.source, _scalar_encoder(layout, block), elapsed))
 
     def ids(self, event: Event, previous_time: Any) -> list[int]:
         """Token ids of one event (see `DomainTokenizer.encode_event`)."""
         ids: list[int] = []
         try:
-            for column, encode_one, start, kind in self._steps:
+            for column, encode, elapsed in self._steps:
                 value = event[column]
-                if kind == _ELAPSED:
+                if elapsed:
                     value = gap(value, previous_time, field=column)
-                local = encode_one(value)
-                if kind == _TEXT:
-                    ids.append(local[0] + start)
-                    piece = self._piece
-                    ids += [index + piece for index in local[1:]]
-                else:
-                    for index in local:
-                        ids.append(index + start)
+                ids += encode(value)
         except KeyError:
             raise self._missing_column(event) from None
         return ids
@@ -100,13 +102,74 @@ class EventEncoder:
         )
 
 
-def _looked_up(
-    encode_one: Callable[[Any], tuple[int, ...]], global_ids: list[int]
-) -> Callable[[Any], tuple[int, ...]]:
-    """A scalar encoder that gives ids of the shared vocabulary."""
+def _scalar_encoder(layout: Layout, block: Block) -> _Encode:
+    """A function from one value of a field to its ids of the shared vocabulary."""
+    tokenizer = block.tokenizer
+    # A table stands for the addition of an offset: ids that extensions added lie elsewhere.
+    names: list[int] = layout.ids_of(block).tolist()
+    encode_one = tokenizer.encode_one
 
-    def encode(value: Any) -> tuple[int, ...]:
-        return tuple([global_ids[local] for local in encode_one(value)])
+    def through_field(value: Any) -> _Ids:
+        return tuple([names[local] for local in encode_one(value)])
+
+    if isinstance(tokenizer, ElapsedTimeTokenizer):
+        return through_field
+    if isinstance(tokenizer, BinTokenizer):
+        return _bins(tokenizer, [(index,) for index in names])
+    if isinstance(tokenizer, CalendarTokenizer):
+        return _hours(through_field)
+    return _strings(through_field)
+
+
+def _bins(tokenizer: BinTokenizer, names: list[_Ids]) -> _Encode:
+    edges, absolute, field = tokenizer.edges.tolist(), tokenizer.absolute, tokenizer.spec.name
+
+    def encode(value: Any) -> _Ids:
+        number = value if type(value) is float else as_float(value, field=field)
+        if number != number:
+            return names[MISSING]
+        return names[bisect_right(edges, abs(number) if absolute else number) + 1]
+
+    return encode
+
+
+def _hours(through_field: _Encode) -> _Encode:
+    """Datetimes of one hour have the same calendar parts, and so have equal dates."""
+    known: dict[int, _Ids] = {}
+
+    def encode(value: Any) -> _Ids:
+        kind = type(value)
+        if kind is dt.datetime:
+            key = value.toordinal() * 24 + value.hour
+        elif kind is dt.date:
+            key = -value.toordinal()
+        else:
+            return through_field(value)
+        ids = known.get(key)
+        if ids is None:
+            ids = through_field(value)
+            if len(known) < _MOST_REMEMBERED:
+                known[key] = ids
+        return ids
+
+    return encode
+
+
+def _strings(through_field: _Encode) -> _Encode:
+    """Strings are remembered; other values are not, since True, 1 and 1.0 would be one key."""
+    known: dict[str, _Ids] = {}
+
+    def encode(value: Any) -> _Ids:
+        if type(value) is not str:
+            return through_field(value)
+        ids = known.get(value)
+        if ids is None:
+            ids = through_field(value)
+            if len(known) >= _MOST_REMEMBERED:
+                known.clear()
+            if len(value) <= _LONGEST_REMEMBERED:
+                known[value] = ids
+        return ids
 
     return encode
 
@@ -147,12 +210,16 @@ def gap(time: Any, previous: Any, *, field: str) -> float | None:
             next_step="give both as datetimes of one kind, or both as whole numbers",
         ) from None
     if isinstance(difference, dt.timedelta):
-        return (difference // _MICROSECOND) / 1_000_000
+        # As the columns do: microseconds rounded to a float first, which tells beyond 285 years.
+        return float(difference // _MICROSECOND) / 1_000_000
     return float(difference)
 
 
 def _moment(time: Any) -> Any:
-    """A date as its midnight, anything else as it is."""
+    """A date as its midnight, a time with a zone in UTC, anything else as it is."""
     if type(time) is dt.date:
         return dt.datetime(time.year, time.month, time.day)
+    # Python subtracts the wall clocks of one zone, whatever happened between (summer time).
+    if isinstance(time, dt.datetime) and time.tzinfo is not None:
+        return time.astimezone(dt.UTC)
     return time

@@ -34,8 +34,8 @@ BYTES = 256
 _MOST_TEXTS = 200_000
 _BRACKETED = re.compile(r"\[[^\[\]]*\]")
 _GUARDED = re.compile(f"{GUARD}({GUARD}?)")
-# The pattern of HF's ByteLevel pre-tokenizer (GPT-2's).
-_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""The pattern of HF's ByteLevel pre-tokenizer (GPT-2's)."""
 # Longer texts go to the Hugging Face path, whose pattern matcher has no stack to overflow.
 _LONGEST_FAST_TEXT = 1_000
 
@@ -128,6 +128,7 @@ class BytePairModel:
 
     Attributes:
         tokens: Id → token in byte-level spelling (``"Ġshop"``).
+        spelt: Id → the bytes that it stands for.
         first_id: The id of ``tokens[0]`` in the tokenizer's own vocabulary.
 
     Example:
@@ -148,14 +149,14 @@ class BytePairModel:
         vocab = {token: index for index, token in enumerate(own)}
         self._vocab, self._merges = vocab, merges
         self._tokenizer = _with_byte_level(models.BPE(vocab=vocab, merges=merges))
-        self._bytes = [_token_bytes(token) for token in own]
-        self.longest = max(map(len, self._bytes))
-        self._fast = _tiktoken(self._bytes, vocab, merges) if fast else None
+        self.spelt = [_token_bytes(token) for token in own]
+        self.longest = max(map(len, self.spelt))
+        self._fast = _tiktoken(self.spelt, vocab, merges) if fast else None
 
     @cached_property
     def merges(self) -> Merges:
         """The model as arrays, for the compiled loop over plain texts (`kernels.merging`)."""
-        return Merges.of(self._bytes, self._vocab, self._merges)
+        return Merges.of(self.spelt, self._vocab, self._merges)
 
     def escape(self, text: str) -> str:
         """The text as it is encoded and rendered: no special token can be found in it.
@@ -217,7 +218,7 @@ class BytePairModel:
         rows = self.encode_batch(kept)
         over = [index for index, row in enumerate(rows) if len(row) > budget]
         for index in over:
-            spelt = b"".join(self._bytes[token] for token in rows[index][:budget])
+            spelt = b"".join(self.spelt[token] for token in rows[index][:budget])
             kept[index] = unescape(spelt.decode("utf-8", errors="ignore"))
         while over:
             for index, row in zip(over, self.encode_batch([kept[i] for i in over]), strict=True):
@@ -229,7 +230,7 @@ class BytePairModel:
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text that the ids spell; bytes that are no UTF-8 become U+FFFD."""
-        spelt = b"".join(self._bytes[token] for token in ids)
+        spelt = b"".join(self.spelt[token] for token in ids)
         return unescape(spelt.decode("utf-8", errors="replace"))
 
 
@@ -274,5 +275,5 @@ def _tiktoken(
         return None
     ranks = {spelt: index for index, spelt in enumerate(token_bytes)}
     return tiktoken.Encoding(
-        "domainformer", pat_str=_WORDS, mergeable_ranks=ranks, special_tokens={}
+        "domainformer", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={}
     )
