@@ -77,7 +77,7 @@ def encode_sets(sets: Sequence[Sequence[int]], table: MergeTable) -> list[list[i
     ids = np.array([token for one in sets for token in one], dtype=np.uint32)
     loops = machine(compiled=False)
     alone = Stretches(np.arange(len(sets)), np.arange(1, len(sets) + 1))
-    merged = _greedy(loops, ids, offsets, alone, _rules(loops, table))
+    merged = _greedy(loops, ids, offsets, alone, rules_of(loops, table))
     order = np.lexsort((table.lead[merged.tokens], merged.begins))
     rows: list[list[int]] = [[] for _ in sets]
     for position in order:
@@ -99,7 +99,7 @@ def _in_blocks(
 ) -> TokenizedEvents:
     """Encode blocks of entities, one after the other, and put them together."""
     loops = machine(compiled=numba_available() if compiled is None else compiled)
-    rules = _rules(loops, table)
+    rules = rules_of(loops, table)
     dtype = id_dtype(table.size)
     ids = [np.empty(0, dtype)]
     lengths = [np.empty(0, np.int64)]
@@ -138,7 +138,8 @@ def _entities(events: TokenizedEvents, first: int, last: int) -> TokenizedEvents
     )
 
 
-def _rules(loops: Machine, table: MergeTable) -> Rules:
+def rules_of(loops: Machine, table: MergeTable) -> Rules:
+    """The rules as the loops take them; made once per table."""
     known = _KNOWN_RULES.setdefault(table, {})
     if loops.compiled not in known:
         known[loops.compiled] = _make_rules(loops, table)
