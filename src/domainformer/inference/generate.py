@@ -258,18 +258,18 @@ class _Continuation:
     def _step(self) -> Ints:
         """Pick the next id of every row that is not done, and write it down."""
         state = self.state
-        last = state.between_events() & (state.events == self.room.n_events)
-        self.done |= last & (state.text_left == 0)
+        last = state.events == self.room.n_events
+        self.done |= last & state.over()
         logits = self.logits.float().cpu().double().numpy()
         logits[~state.allowed()] = -np.inf
         written = np.array([len(row.ids) - row.given for row in self.rows])
         draws = self.draws[np.arange(len(self.rows)), np.minimum(written, self.draws.shape[1] - 1)]
         ids = self.sampling.pick(logits, draws)
-        head = state.is_head(ids)
-        # The head of one event too many says that the last one's text has ended.
-        self.done |= last & head
+        opens = state.opens(ids)
+        # The head of one event too many says that the last one has ended.
+        self.done |= last & opens
         moving = ~self.done
-        begins = moving & head & (state.slot == 0)
+        begins = moving & opens
         for index in np.flatnonzero(moving):
             row = self.rows[index]
             if begins[index]:

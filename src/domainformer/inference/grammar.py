@@ -10,6 +10,9 @@ none of them is already the head of the next slot (of the next event, where text
 
 Of the codes of a semantic id only those may follow that lead to an entity (see `existing`).
 
+Where events have sources, the first slot is the source, and the slots after it are those of that
+source; optional fields may be skipped (see :mod:`~domainformer.tokenizers.forms`).
+
 A :class:`SlotGrammar` knows the ids; a :class:`GrammarState` follows many rows at once, each at
 its own place, in a few array operations per step.
 """
@@ -27,6 +30,7 @@ from domainformer.inference.existing import ExistingIds
 from domainformer.schema.fields import elapsed_first_token, hash_token, unknown_token
 from domainformer.schema.semantic import semantic_unknown_tokens
 from domainformer.tokenizers import DomainTokenizer, Slot
+from domainformer.tokenizers.forms import BETWEEN, Forms, slot_names
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -43,6 +47,7 @@ class SlotGrammar:
         unknown: Ids that stand for a value without telling which, ascending.
         first: Ids that stand at an entity's first event alone, ascending.
         existing: Which semantic ids exist; None where no field has any, or all may be written.
+        forms: The forms of an event; None: all slots in their order.
     """
 
     slots: tuple[Slot, ...]
@@ -51,6 +56,7 @@ class SlotGrammar:
     unknown: Ints
     first: Ints
     existing: ExistingIds | None = None
+    forms: Forms | None = None
 
     @classmethod
     def of(cls, tokenizer: DomainTokenizer) -> SlotGrammar:
@@ -73,12 +79,36 @@ class SlotGrammar:
             unknown=np.array([index for index, token in named if token in unknown], np.int64),
             first=np.array([index for index, token in named if token in first], np.int64),
             existing=ExistingIds.of(tokenizer, slots),
+            forms=None if tokenizer.forms.plain else tokenizer.forms,
         )
 
     @property
     def longest_event(self) -> int:
         """Tokens of the longest event that the grammar allows."""
-        return len(self.slots) + sum(slot.max_tokens for slot in self.slots)
+        forms = [self.slots] if self.forms is None else [form.slots for form in self.forms.each]
+        return max(len(slots) + sum(slot.max_tokens for slot in slots) for slots in forms)
+
+    @cached_property
+    def follows(self) -> Mask:
+        """Which slots may come next in each state, ``[states, slots]``; state 0: between events."""
+        if self.forms is not None:
+            return self.forms.follows
+        count = len(self.slots)
+        ring = np.zeros((count + 1, count), np.bool_)
+        ring[np.arange(count + 1), np.arange(count + 1) % count] = True
+        return ring
+
+    @cached_property
+    def state_of(self) -> Ints:
+        """The state after a slot of an event of some form, ``[forms, slots]``."""
+        return (
+            np.arange(1, len(self.slots) + 1)[None] if self.forms is None else self.forms.state_of
+        )
+
+    @cached_property
+    def form_of_id(self) -> Ints:
+        """The form of the event that an opening id begins, ``[vocab_size]``."""
+        return np.zeros(self.vocab_size, np.int64) if self.forms is None else self.forms.form_of_id
 
     @cached_property
     def slot_of_id(self) -> npt.NDArray[np.int16]:
@@ -140,7 +170,8 @@ class GrammarState:
         without: Ids never allowed.
 
     Attributes:
-        slot: The slot whose head comes next, ``[rows]``.
+        state: Place in the automaton of the forms, ``[rows]``.
+        form: The form of the event that each row is in, ``[rows]``.
         text_left: BPE tokens that may still come before it; 0 outside of a text.
         events: Events begun so far, ``[rows]``.
         node: Place in the trie of the semantic id that is being written, ``[rows]``.
@@ -148,33 +179,54 @@ class GrammarState:
 
     def __init__(self, grammar: SlotGrammar, rows: int, without: Ints | None = None) -> None:
         self.grammar = grammar
-        self.slot = np.zeros(rows, np.int64)
+        self.state = np.full(rows, BETWEEN)
+        self.form = np.zeros(rows, np.int64)
         self.text_left = np.zeros(rows, np.int64)
         self.events = np.zeros(rows, np.int64)
         self.node = np.zeros(rows, np.int64)
-        self._heads = grammar.head_masks(np.zeros(0, np.int64) if without is None else without)
+        never = np.zeros(0, np.int64) if grammar.forms is None else grammar.forms.never
+        heads = grammar.head_masks(never if without is None else np.union1d(without, never))
+        self._heads = np.stack([heads[after].any(axis=0) for after in grammar.follows])
         self._text = np.zeros(grammar.vocab_size, np.bool_)
         self._text[grammar.text_ids] = True
         self._missing = np.array([slot.missing for slot in grammar.slots], np.int64)
         self._budgets = np.array([slot.max_tokens for slot in grammar.slots], np.int64)
 
+    @property
+    def slot(self) -> Ints:
+        """The slot whose head comes next, ``[rows]``; the first, where one of several may."""
+        return np.argmax(self.grammar.follows[self.state], axis=1)
+
     def allowed(self, rows: Ints | None = None) -> Mask:
         """Ids that may come next, ``[rows, vocab_size]``."""
         rows = np.arange(len(self.slot)) if rows is None else rows
-        grammar, at = self.grammar, self.slot[rows]
-        masks = self._heads[at]
+        grammar, state = self.grammar, self.state[rows]
+        masks = self._heads[state]
         if grammar.existing is not None:
-            grammar.existing.restrict(masks, grammar.slots, at, self.node[rows])
+            # Where one of several slots may come, each rules its own ids.
+            for place in grammar.existing.tries:
+                at = np.where(grammar.follows[state, place], place, -1)
+                grammar.existing.restrict(masks, grammar.slots, at, self.node[rows])
         masks[self.text_left[rows] > 0] |= self._text
         return masks
 
     def between_events(self) -> Mask:
-        """Rows that stand before the first slot; a text at the end of the last may go on."""
-        return self.slot == 0
+        """Rows whose event may be over; a text or an optional field at its end may go on."""
+        return self.grammar.follows[self.state, 0]
+
+    def over(self) -> Mask:
+        """Rows whose event is over: nothing but another event can come."""
+        only = self.grammar.follows[self.state].sum(axis=1) == 1
+        return self.between_events() & only & (self.text_left == 0)
 
     def is_head(self, ids: Ints) -> Mask:
-        """Which of the next ids are heads of the next slot, ``[rows]``."""
-        return self.grammar.slot_of_id[ids] == self.slot
+        """Which of the next ids are heads of a slot that may come next, ``[rows]``."""
+        slots = self.grammar.slot_of_id[ids]
+        return (slots >= 0) & self.grammar.follows[self.state, np.maximum(slots, 0)]
+
+    def opens(self, ids: Ints) -> Mask:
+        """Which of the next ids begin another event, ``[rows]``."""
+        return self.is_head(ids) & (self.grammar.slot_of_id[ids] == 0)
 
     def advance(self, ids: Ints, moving: Mask | None = None) -> None:
         """Consume one id per row.
@@ -191,19 +243,21 @@ class GrammarState:
         text = moving & ~head
         wrong = text & ~(self._text[ids] & (self.text_left > 0))
         if wrong.any():
-            why = f"slot {self.grammar.slots[self.slot[np.argmax(wrong)]].name!r} comes next"
-            raise _misplaced(ids, wrong, why)
+            nexts = self.grammar.follows[self.state[np.argmax(wrong)]]
+            raise _misplaced(ids, wrong, f"{slot_names(self.grammar.slots, nexts)} comes next")
+        own = np.where(head, self.grammar.slot_of_id[ids], -1)
         if self.grammar.existing is not None:
             places = self.grammar.place_of_id[ids].astype(np.int64)
-            after = self.grammar.existing.follow(self.slot, self.node, places)
+            after = self.grammar.existing.follow(own, self.node, places)
             if (head & (after < 0)).any():
                 raise _misplaced(ids, head & (after < 0), "no entity's id goes on like that")
             self.node = np.where(head, after, self.node)
         self.text_left[text] -= 1
-        slots = self.slot[head]
+        slots = own[head]
         self.events[head] += slots == 0
+        self.form = np.where(own == 0, self.grammar.form_of_id[ids], self.form)
         self.text_left[head] = np.where(ids[head] == self._missing[slots], 0, self._budgets[slots])
-        self.slot[head] = (slots + 1) % len(self.grammar.slots)
+        self.state[head] = self.grammar.state_of[self.form[head], slots]
 
 
 def _misplaced(ids: Ints, wrong: Mask, why: str) -> TokenizerError:
