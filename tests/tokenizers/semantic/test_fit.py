@@ -137,6 +137,8 @@ def test_collapse_is_an_error_with_advice(items, events):
             "'shop'",
         ),
         ({"items": 7}, DataError, "int"),
+        ({"events": "events.parquet"}, InputError, "EventTable.read"),
+        ({"events": pl.DataFrame({"product": ["a", "b"]})}, InputError, "items=…"),
     ],
 )
 def test_bad_input_is_told(items, events, options, error, message):

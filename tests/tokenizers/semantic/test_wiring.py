@@ -12,6 +12,7 @@ from domainformer.data import EventTable
 from domainformer.errors import TokenizerError
 from domainformer.schema import DomainSchema, FieldSpec
 from domainformer.tokenizers import DomainTokenizer, SemanticIdTokenizer
+from domainformer.tokenizers.extend import extend
 
 CODES = 3
 NAMES = ["a", "b c", "[PAD]", "[SHOP_1=00]", "50%", "é\u00a0x", "", "7"]
@@ -163,3 +164,15 @@ def test_ids_serve_a_field_of_another_name(priced, found):
     )
     assert tokenizer.tokenize_event({"product": "p0001"})[0].startswith("[THING_1=0")
     assert tokenizer.decode(tokenizer.encode_event({"product": "p0001"}))["product"][0] == "p0001"
+
+
+def test_an_extension_takes_new_entities_and_moves_no_id(priced, items, found):
+    tokenizer = DomainTokenizer(PRICED).fit(priced, semantic_ids={"product": found.tokenizer})
+    twins = items[:20].with_columns(product="new " + pl.col("product"))
+    grown = found.tokenizer.with_entities(twins)
+    extended = extend(tokenizer, priced, semantic_ids={"product": grown}).tokenizer
+    assert extended.vocab == tokenizer.vocab
+    np.testing.assert_array_equal(extended.encode(priced).ids, tokenizer.encode(priced).ids)
+    event = {"product": "new p0003", "price": 1.0}
+    assert extended.decode(extended.encode_event(event))["product"].to_list() == ["new p0003"]
+    assert tokenizer.decode(tokenizer.encode_event(event))["product"].to_list() == [None]

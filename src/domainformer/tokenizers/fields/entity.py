@@ -11,7 +11,8 @@ class EntityIdTokenizer(CategoricalTokenizer):
     """One of many things with an identity (a product, a merchant), one token per frequent thing.
 
     Plain ids: like a category, with a long tail, so ``vocab_size``, ``min_frequency`` and
-    ``hash_buckets`` of the spec matter more here.
+    ``hash_buckets`` of the spec matter more here. With ``semantic_levels`` the field is told in
+    codes that like things share instead (see `tokenizers.semantic.SemanticIdTokenizer`).
 
     Args:
         spec: A field of type CATEGORICAL_ENTITY.

@@ -88,7 +88,8 @@ def fit_semantic_ids(
 
     Args:
         events: Training events, for co-occurrence in histories, and for the features of entities
-            where there is no items table; None where items are all there is.
+            where there is no items table; None where items are all there is. A frame is one
+            history in the order of its rows.
         field: The field with its ``semantic_levels`` and ``semantic_codes``; a name stands for a
             field of 3 levels of 256 codes.
         items: A row per entity (a table, or the path of one), with the field's column.
@@ -175,7 +176,18 @@ def _gathered(
         items, _ = scan(items).collect()
     if events is None:
         return read_items(items, spec.source), None
+    if not isinstance(events, EventTable | pl.DataFrame):
+        raise InputError(
+            f"a table of events is expected, not {type(events).__name__}",
+            next_step="read one by EventTable.read(path, entity=…, time=…)",
+        )
     occurrences = Occurrences.of(events, spec.source)
+    if isinstance(events, pl.DataFrame) and len(occurrences.names) == events.height > 1:
+        raise InputError(
+            "every entity has one row, so these are no events",
+            where=f"column {spec.source!r}",
+            next_step="pass the table as items=…, and None or an EventTable as events",
+        )
     if items is None:
         given = items_of_events(events, spec.source)
     else:

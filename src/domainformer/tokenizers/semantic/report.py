@@ -184,7 +184,8 @@ def check_collapse(report: SemanticReport, *, least_usage: float = LEAST_USAGE) 
     raise TokenizerError(
         f"the semantic ids of field {report.field!r} have collapsed",
         where=f"level {level + 1} of {len(report.usage)}",
-        why=f"{used:.0%} of its {report.codes} codes are used, and {least_usage:.0%} have to be",
+        why=f"{round(used * report.codes)} of its {report.codes} codes are used, and "
+        f"{least_usage:.0%} have to be",
         next_step=advice,
     )
 

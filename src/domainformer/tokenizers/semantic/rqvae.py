@@ -28,8 +28,9 @@ from domainformer.tokenizers.semantic.kmeans import Progress, residual_kmeans
 from domainformer.tokenizers.semantic.quantizer import Floats, Quantizer, usage
 from domainformer.tokenizers.semantic.settings import RQVAESettings
 
-_FEWEST_STEPS = 12
+_FEWEST_STEPS = 10
 _SMALLEST_BATCH = 16
+_BLOCK = 1 << 14
 
 
 class Step(NamedTuple):
@@ -66,7 +67,7 @@ class RQVAE(nn.Module):
         codes = []
         for book_KZ in self.codebooks_LKZ:
             with torch.no_grad():
-                code_B = torch.cdist(residual_BZ, book_KZ).argmin(dim=1)
+                code_B = _nearest(residual_BZ, book_KZ)
             e_BZ = book_KZ[code_B]
             codebook = F.mse_loss(e_BZ, residual_BZ.detach(), reduction="sum")
             commitment = F.mse_loss(residual_BZ, e_BZ.detach(), reduction="sum")
@@ -127,6 +128,12 @@ def train_rqvae(
     centred = features - features.mean(axis=0)
     unexplained = ((features - decoded) ** 2).sum() / max(float((centred**2).sum()), 1e-12)
     return Trained(quantizer, float(unexplained), history)
+
+
+def _nearest(rows_NZ: torch.Tensor, book_KZ: torch.Tensor) -> torch.Tensor:
+    """Index of the nearest code of each row, in blocks, so that a million rows fit in memory."""
+    blocks = rows_NZ.split(_BLOCK)
+    return torch.cat([torch.cdist(block, book_KZ).argmin(dim=1) for block in blocks])
 
 
 def _perceptron(sizes: tuple[int, ...]) -> nn.Sequential:
@@ -194,7 +201,7 @@ def _move_unused(
     state: dict[str, Any] = optimizer.state[model.codebooks_LKZ]
     moved = 0
     for level, book_KZ in enumerate(model.codebooks_LKZ):
-        code_N = torch.cdist(residual_NZ, book_KZ).argmin(dim=1)
+        code_N = _nearest(residual_NZ, book_KZ)
         unused = torch.bincount(code_N, minlength=len(book_KZ)) == 0
         count = int(unused.sum())
         if count:
@@ -206,7 +213,7 @@ def _move_unused(
             for name in ("exp_avg", "exp_avg_sq"):
                 if name in state:
                     state[name][level, places] = 0.0
-            code_N = torch.cdist(residual_NZ, book_KZ).argmin(dim=1)
+            code_N = _nearest(residual_NZ, book_KZ)
             moved += count
         residual_NZ = residual_NZ - book_KZ[code_N]
     return moved

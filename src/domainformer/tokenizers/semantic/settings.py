@@ -18,7 +18,7 @@ class RQVAESettings:
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
         epochs: Passes over the entities in all.
-        batch_size: Most entities per step; of few entities, a twelfth.
+        batch_size: Most entities per step; of few entities, a tenth.
         reset_every: Epochs between moves of unused codes.
         settled: Share of the epochs, at the end, without such moves.
 
