@@ -101,7 +101,7 @@ def test_the_fast_path_gives_the_same_ids(texts):
 @pytest.mark.skipif(BPE._fast is None, reason="needs tiktoken (extra fast)")
 def test_the_fast_path_is_refused_where_it_cannot_be_proven():
     """Sabotage: merges in another order than their tokens, or a token its merges cannot reach."""
-    tokens, spelt = BPE.tokens, BPE._bytes
+    tokens, spelt = BPE.tokens, BPE.spelt
     vocab = {token: index for index, token in enumerate(tokens)}
     model = bytepair.json.loads(HF.to_str())["model"]
     merges = [tuple(pair) for pair in model["merges"]]
