@@ -335,6 +335,9 @@ def test_a_second_pass_is_asked_for_and_checked():
         statistics.adopt(FitStatistics(parts.SCHEMA, **parts.SMALL))
     with pytest.raises(SchemaError, match="lacks columns"):
         second.update(FRAME.select("who"))
+    changed = FRAME.with_columns(pl.lit("shop 1").alias("shop"))
+    with pytest.raises(FingerprintError, match="other data than the first"):
+        statistics.adopt(statistics.recounting().update(changed.select(second.columns)))
     # Only the columns that are counted again have to be read.
     second.update(FRAME.select(second.columns))
     assert not statistics.adopt(second).needs_recount

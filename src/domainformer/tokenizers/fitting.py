@@ -52,7 +52,7 @@ from domainformer.tokenizers.statistics import (
     TextSketch,
     codec,
 )
-from domainformer.tokenizers.statistics.types import check_families, type_family
+from domainformer.tokenizers.statistics.types import PartTypes, check_families
 
 _TEXTS = "texts"
 _SKETCHES: dict[str, type[Sketch]] = {
@@ -100,8 +100,7 @@ class FitStatistics:
         self._fields = {_key(field): field for field in new_fields(schema, "datetime")}
         self._sketches = {_shared(key, f): self._new(f) for key, f in self._fields.items()}
         self._named: dict[str, Counter[str]] = {key: Counter() for key in self._fields}
-        self._time_kinds: set[str] = set()
-        self._families: dict[str, set[str]] = {}
+        self._types = PartTypes()
 
     def _new(self, field: FieldTokenizer) -> Sketch:
         return field.new_statistics(self.limits)
@@ -133,8 +132,14 @@ class FitStatistics:
             for key, field in self._fields.items()
         }
         # Everything is read and checked before anything is added.
-        kinds: set[str] = {table.time_kind} if isinstance(table, EventTable) else set()
-        self._join_types(self._families_of(found), kinds)
+        # Elapsed time is made of the time column, and has no type of its own.
+        own = [
+            (field.spec.source, found[key])
+            for key, field in self._fields.items()
+            if not isinstance(field, ElapsedTimeTokenizer)
+        ]
+        time_kind = table.time_kind if isinstance(table, EventTable) else "none"
+        self._types = self._with_types(PartTypes.of(own, time_kind))
         for key, field in self._fields.items():
             field.observe(self._sketches[_shared(key, field)], found[key])
             if not self._recount:
@@ -156,7 +161,7 @@ class FitStatistics:
                 why="they were collected for another schema, with other limits or in another pass",
                 next_step="collect all parts with one schema and the same options",
             )
-        self._join_types(other._families, other._time_kinds)
+        self._types = self._with_types(other._types)
         for key, sketch in self._sketches.items():
             sketch.merge(other._sketches[key])
         for key, named in self._named.items():
@@ -178,34 +183,15 @@ class FitStatistics:
             )
         return Columns.of(table, elapsed=False)
 
-    def _families_of(self, found: Mapping[str, pl.Series]) -> dict[str, set[str]]:
-        families: dict[str, set[str]] = {}
-        for key, field in self._fields.items():
-            # Elapsed time is made of the time column, and has no type of its own.
-            family = type_family(found[key])
-            if family is not None and not isinstance(field, ElapsedTimeTokenizer):
-                families.setdefault(field.spec.source, set()).add(family)
-        return families
-
-    def _join_types(self, more: Mapping[str, set[str]], kinds: set[str]) -> None:
-        """Take the types of further events in, unless they contradict those of earlier ones."""
-        families = {
-            column: self._families.get(column, set()) | more.get(column, set())
-            for column in self._families.keys() | more.keys()
-        }
+    def _with_types(self, more: PartTypes) -> PartTypes:
+        """The types of earlier and further events, unless they contradict each other."""
+        types = self._types.joined(more)
         for field in self._fields.values():
             column, as_text = field.spec.source, field.spec.field_type.is_categorical
-            check_families(families.get(column, set()), as_text=as_text, column=column)
-        kinds = self._time_kinds | kinds - {"none"}
-        elapsed = [f for f in self._fields.values() if isinstance(f, ElapsedTimeTokenizer)]
-        if len(kinds) > 1 and elapsed:
-            raise DataError(
-                f"the times are {' and '.join(sorted(kinds))} in different parts of the data",
-                where=f"column {elapsed[0].spec.source!r}",
-                why="elapsed time keeps the resolution of the times",
-                next_step="write the time column of all parts with one type",
-            )
-        self._families, self._time_kinds = families, kinds
+            check_families(types.families.get(column, set()), as_text=as_text, column=column)
+            if isinstance(field, ElapsedTimeTokenizer):
+                types.check_times(column)
+        return types
 
     # ── the second pass ──────────────────────────────────────────────────────────────────────
 
@@ -281,7 +267,7 @@ class FitStatistics:
         given = given or {}
         for name in given:
             self.schema.field(name)  # an error where there is no such field
-        kind: Any = min(self._time_kinds, default="datetime")
+        kind: Any = min(self._types.times, default="datetime")
         fields = new_fields(self.schema, kind)
         for index, field in enumerate(fields):
             if field.spec.name in given:
@@ -316,9 +302,8 @@ class FitStatistics:
             "limits": asdict(self.limits),
             "events": self.n_events,
             "recount": self._recount,
-            "times": sorted(self._time_kinds),
             "named": {key: dict(sorted(counts.items())) for key, counts in self._named.items()},
-            "types": {column: sorted(kinds) for column, kinds in self._families.items()},
+            "types": self._types.to_json(),
             "sketches": sketches,
         }
         return codec.encode(header, arrays)
@@ -351,8 +336,7 @@ class FitStatistics:
             statistics._sketches = sketches
             statistics._named = {key: Counter(named) for key, named in header["named"].items()}
             statistics.n_events = int(header["events"])
-            statistics._time_kinds = set(header["times"])
-            statistics._families = {key: set(kinds) for key, kinds in header["types"].items()}
+            statistics._types = PartTypes.from_json(header["types"])
         except (DomainformerError, KeyError, TypeError, ValueError, StopIteration) as error:
             raise ArtifactError(
                 "the fit statistics cannot be read",

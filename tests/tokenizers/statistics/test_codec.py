@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domainformer.errors import ArtifactError
@@ -46,6 +46,7 @@ def test_a_newer_format_is_named():
         codec.decode(codec.MAGIC[:-1] + b"9" + DATA[8:])
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
 def test_texts_come_back(texts):
     assert unpack_texts(pack_texts(pl.Series(texts, dtype=pl.String))).to_list() == texts

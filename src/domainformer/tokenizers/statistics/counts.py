@@ -131,6 +131,12 @@ class CountSketch(Sketch):
                 next_step="call recounting() again, and read the same data once more",
             )
         tally, threshold = recount.tally, recount.threshold
+        if (tally.counts > self._table.estimate(tally.values)).any():
+            raise FingerprintError(
+                "the second pass has counted other data than the first",
+                why="a value occurs more often than the first pass has seen it",
+                next_step="read the same data twice: once to update, once to recounting()",
+            )
         enough = tally.counts >= threshold
         values = tally.values.filter(pl.Series(enough))
         self._frequent = Frequent(values, tally.counts[enough], threshold)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
 import polars as pl
 
 from domainformer.errors import DataError
@@ -66,3 +70,64 @@ def check_families(families: set[str], *, as_text: bool, column: str) -> None:
                     why="the same value would not always be recognised",
                     next_step="write all parts with one type, or cast the column before",
                 )
+
+
+@dataclass(frozen=True)
+class PartTypes:
+    """The types that the columns of some events have.
+
+    Args:
+        families: By column, what `type_family` says of its parts; nothing for parts of nulls.
+        times: Kinds of time (`EventTable.time_kind`).
+
+    Example:
+        >>> types = PartTypes().joined(PartTypes.of({"code": pl.Series([1])}.items(), "none"))
+        >>> types.to_json()
+        {'columns': {'code': ['integer']}, 'times': []}
+    """
+
+    families: dict[str, set[str]] = field(default_factory=dict)
+    times: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, columns: Iterable[tuple[str, pl.Series]], time_kind: str) -> Self:
+        """The types of some columns by name; a kind of time of ``"none"`` does not count."""
+        families: dict[str, set[str]] = {}
+        for name, column in columns:
+            family = type_family(column)
+            if family is not None:
+                families.setdefault(name, set()).add(family)
+        return cls(families, {time_kind} - {"none"})
+
+    def joined(self, other: PartTypes) -> PartTypes:
+        """The types of both."""
+        families = {
+            name: self.families.get(name, set()) | other.families.get(name, set())
+            for name in self.families.keys() | other.families.keys()
+        }
+        return PartTypes(families, self.times | other.times)
+
+    def check_times(self, column: str) -> None:
+        """Make sure that elapsed time has one resolution.
+
+        Raises:
+            DataError: The times are of several kinds.
+        """
+        if len(self.times) > 1:
+            raise DataError(
+                f"the times are {' and '.join(sorted(self.times))} in different parts of the data",
+                where=f"column {column!r}",
+                why="elapsed time keeps the resolution of the times",
+                next_step="write the time column of all parts with one type",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        columns = {name: sorted(self.families[name]) for name in sorted(self.families)}
+        return {"columns": columns, "times": sorted(self.times)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> Self:
+        """What `to_json` gave."""
+        columns = {name: set(families) for name, families in plain["columns"].items()}
+        return cls(columns, set(plain["times"]))
