@@ -33,6 +33,7 @@ from domainformer.evaluation.baselines import (
     slot_values,
 )
 from domainformer.evaluation.intervals import ClusterBootstrap, Interval
+from domainformer.evaluation.parts import SlotPart, first_of_entity, slot_parts
 from domainformer.evaluation.scoring import EventScores, SlotScores, score_events
 from domainformer.inference import Bundle
 from domainformer.inference.grammar import SlotGrammar
@@ -58,6 +59,8 @@ class SlotResult:
         differences: ``{baseline: {metric: Interval}}``, model minus baseline, paired, by entity.
             Positive accuracy and negative log-loss speak for the model.
         outside: Mean probability that the model gave to ids outside the slot (within_event).
+        source: The source of the events; None for events of all sources.
+        events: Scored events that have the slot.
     """
 
     view: View
@@ -70,11 +73,14 @@ class SlotResult:
     best: dict[str, str]
     differences: dict[str, dict[str, Interval]]
     outside: float | None
+    source: str | None = None
+    events: int = 0
 
     @property
     def name(self) -> str:
-        """``field`` or ``field.part``."""
-        return f"{self.field}.{self.part}" if self.part else self.field
+        """``field`` or ``field.part``, with its source where there are several."""
+        own = f"{self.field}.{self.part}" if self.part else self.field
+        return own if self.source is None else f"{self.source}: {own}"
 
     @property
     def beats_baselines(self) -> bool:
@@ -202,7 +208,6 @@ def next_event(
         progress=progress,
     )
     owners = np.searchsorted(np.asarray(events.entity_offsets), chosen, side="right")
-    resampler = ClusterBootstrap(owners, samples=resamples, seed=seed)
     train = (events.roles == TRAIN) & eligible
     return NextEvent(
         role=ROLE_NAMES[role],
@@ -214,7 +219,7 @@ def next_event(
         seed=seed,
         context=context or bundle.context,
         event_log_loss=float(-scores.event_log_p.mean()),
-        slots=_slot_results(events, grammar, scores, first, train, resampler),
+        slots=_slot_results(events, grammar, scores, train, resamples=resamples, seed=seed),
         text=_text_results(events, grammar, scores),
     )
 
@@ -248,25 +253,39 @@ def _slot_results(
     events: TokenizedEvents,
     grammar: SlotGrammar,
     scores: EventScores,
-    first: npt.NDArray[np.bool_],
     train: npt.NDArray[np.bool_],
-    resampler: ClusterBootstrap,
+    *,
+    resamples: int,
+    seed: int,
 ) -> list[SlotResult]:
     values = slot_values(events, grammar)
+    offsets = np.asarray(events.entity_offsets)
     views: list[tuple[View, SlotScores]] = [("within_event", scores.within)]
     if scores.history is not None:
         views.insert(0, ("history_only", scores.history))
-    predictions = [
-        SlotBaselines(
-            values[:, index], slot.width, first, train, _places(slot, grammar.first)
-        ).predict(scores.events)
-        for index, slot in enumerate(grammar.slots)
-    ]
-    return [
-        _slot_result(view, grammar, index, of_view, predictions[index], resampler)
-        for view, of_view in views
-        for index in range(len(grammar.slots))
-    ]
+    results: dict[View, list[SlotResult]] = {view: [] for view, _ in views}
+    resamplers: dict[bytes, ClusterBootstrap] = {}
+    for part in slot_parts(grammar, values):
+        slot, own = grammar.slots[part.slot], part.events
+        rows = np.flatnonzero(np.isin(scores.events, own))
+        if grammar.forms is not None and not (len(rows) and train[own].any()):
+            continue  # nothing to score, or nothing that the baselines could learn from
+        owners = np.searchsorted(offsets, scores.events[rows], side="right")
+        key = rows.tobytes()  # most slots are of the same events
+        if key not in resamplers:
+            resamplers[key] = ClusterBootstrap(owners, samples=resamples, seed=seed)
+        predictions = SlotBaselines(
+            values[own, part.slot],
+            slot.width,
+            first_of_entity(own, offsets),
+            train[own],
+            _places(slot, grammar.first),
+        ).predict(np.searchsorted(own, scores.events[rows]))
+        for view, of_view in views:
+            results[view].append(
+                _slot_result(view, slot, part, of_view.take(rows), predictions, resamplers[key])
+            )
+    return [result for view, _ in views for result in results[view]]
 
 
 def _places(slot: Slot, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -276,13 +295,13 @@ def _places(slot: Slot, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _slot_result(
     view: View,
-    grammar: SlotGrammar,
-    index: int,
+    slot: Slot,
+    part: SlotPart,
     scores: SlotScores,
     baselines: dict[str, Prediction],
     resampler: ClusterBootstrap,
 ) -> SlotResult:
-    slot = grammar.slots[index]
+    index = part.slot
     contestants = {MODEL: Prediction(scores.log_p[:, index], scores.correct[:, index]), **baselines}
     accuracy = {name: float(one.correct.mean()) for name, one in contestants.items()}
     log_loss = {name: float(-one.log_p.mean()) for name, one in contestants.items()}
@@ -309,6 +328,8 @@ def _slot_result(
         },
         differences=differences,
         outside=float(scores.outside[:, index].mean()) if view == "within_event" else None,
+        source=part.source,
+        events=len(scores.log_p),
     )
 
 

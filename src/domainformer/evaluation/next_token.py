@@ -149,3 +149,12 @@ class BranchLogits:
 
 def _copy_head(model: PreTrainedModel) -> Any:
     return getattr(model, "copy_head", None)
+
+
+def inverse_cdf(
+    probabilities: npt.NDArray[np.float64], draws: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """The index that each uniform number falls on."""
+    cumulative = probabilities.cumsum(axis=1)
+    below = cumulative < (draws * cumulative[:, -1])[:, None]
+    return np.minimum(below.sum(axis=1), probabilities.shape[1] - 1)

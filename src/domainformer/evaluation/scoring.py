@@ -31,7 +31,8 @@ import torch
 from transformers import PreTrainedModel
 
 from domainformer.data.tokens import TokenizedEvents
-from domainformer.evaluation.next_token import BranchLogits, WindowLogits
+from domainformer.evaluation.next_token import BranchLogits, WindowLogits, inverse_cdf
+from domainformer.evaluation.parts import EventScript
 from domainformer.evaluation.windows import (
     BOS_TOKENS,
     ScoringWindow,
@@ -51,7 +52,8 @@ class SlotScores:
     """Predictions of the heads of some events, each array ``[events, slots]``.
 
     Args:
-        log_p: Log-probability (nats) of what happened, within the slot's own ids.
+        log_p: Log-probability (nats) of what happened, within the slot's own ids; NaN where the
+            event does not have the slot.
         correct: Whether the most probable id of the slot is what happened.
         outside: Probability that the model gave to ids outside of the slot.
     """
@@ -65,6 +67,10 @@ class SlotScores:
         """Arrays to be filled in."""
         shape = (events, slots)
         return cls(np.full(shape, np.nan), np.zeros(shape, np.bool_), np.full(shape, np.nan))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> SlotScores:
+        """The scores of some of the events."""
+        return SlotScores(self.log_p[rows], self.correct[rows], self.outside[rows])
 
 
 @dataclass(frozen=True)
@@ -302,7 +308,11 @@ class _Branches:
         # The model's own distributions are scored, with whatever they give to semantic ids that
         # do not exist, so branches may go there, too.
         free = replace(grammar, existing=None)
-        self.state = GrammarState(free, self.rows * self.queries)
+        self.state: GrammarState | EventScript = GrammarState(free, self.rows * self.queries)
+        if grammar.forms is not None:
+            rows, positions, owners = batch.targets
+            ids = batch.ids.cpu().numpy()[rows, positions]
+            self.state = EventScript.of(grammar, ids, owners, batch.place.reshape(-1), samples)
         self.done = np.repeat(batch.place.reshape(-1) < 0, samples)
         self.sums = [
             np.zeros((self.rows * self.per_row, head.width), np.float64) for head in grammar.slots
@@ -315,7 +325,7 @@ class _Branches:
             ids = self._choose(step)
             self.state.advance(ids, ~self.done)
             # The last head is all that is asked for: what follows it is another event, or text.
-            self.done |= (self.state.events > 0) & (self.state.slot == 0)
+            self.done |= self.state.finished()
             if not self.done.all():
                 self._feed(ids, step)
             step += 1
@@ -329,10 +339,12 @@ class _Branches:
             head = self.grammar.slots[slot]
             here = np.flatnonzero((slots == slot) & ~self.done)
             inside = self.logits.inside(here, head.index)
-            picked = head.ids[_inverse_cdf(inside, self.draws[here, step])]
+            picked = head.ids[inverse_cdf(inside, self.draws[here, step])]
             open_text = in_text[here]
             if open_text.any():
                 picked[open_text] = self._draw_with_text(here[open_text], slot, step)
+            if slot == 0 and isinstance(self.state, EventScript):
+                picked = self.state.happened[here]  # what follows is asked given the source
             leaves = self.grammar.slot_of_id[picked] == slot
             ids[here] = picked
             np.add.at(self.sums[slot], here[leaves] // self.samples, inside[leaves])
@@ -346,7 +358,7 @@ class _Branches:
         logits = self.logits.of(here)
         ids = np.concatenate([head.ids, grammar.text_ids])
         allowed = logits[:, ids].softmax(dim=-1).cpu().double().numpy()
-        return ids[_inverse_cdf(allowed, self.draws[here, step])]
+        return ids[inverse_cdf(allowed, self.draws[here, step])]
 
     def _feed(self, ids: npt.NDArray[np.int64], step: int) -> None:
         """Append one token to every branch; each sees its window's past and its own tokens."""
@@ -379,17 +391,9 @@ class _Branches:
         slots = slot_of_id[targets]
         happened[owners[slots >= 0], slots[slots >= 0]] = targets[slots >= 0]
         for slot in range(len(self.grammar.slots)):
-            mean = self.sums[slot][real] / self.samples
-            target = self.grammar.place_of_id[happened[places[real], slot]]
+            has = real & (happened[places, slot] >= 0)  # others do not have this slot
+            mean = self.sums[slot][has] / self.samples
+            target = self.grammar.place_of_id[happened[places[has], slot]]
             p = mean[np.arange(len(target)), target]
-            scores.log_p[places[real], slot] = np.log(np.maximum(p, np.finfo(np.float64).tiny))
-            scores.correct[places[real], slot] = mean.argmax(axis=1) == target
-
-
-def _inverse_cdf(
-    probabilities: npt.NDArray[np.float64], draws: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
-    """The index that each uniform number falls on."""
-    cumulative = probabilities.cumsum(axis=1)
-    below = cumulative < (draws * cumulative[:, -1])[:, None]
-    return np.minimum(below.sum(axis=1), probabilities.shape[1] - 1)
+            scores.log_p[places[has], slot] = np.log(np.maximum(p, np.finfo(np.float64).tiny))
+            scores.correct[places[has], slot] = mean.argmax(axis=1) == target

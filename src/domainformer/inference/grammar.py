@@ -219,6 +219,10 @@ class GrammarState:
         only = self.grammar.follows[self.state].sum(axis=1) == 1
         return self.between_events() & only & (self.text_left == 0)
 
+    def finished(self) -> Mask:
+        """Rows that have read the last head of their first event."""
+        return (self.events > 0) & self.between_events()
+
     def is_head(self, ids: Ints) -> Mask:
         """Which of the next ids are heads of a slot that may come next, ``[rows]``."""
         slots = self.grammar.slot_of_id[ids]

@@ -29,8 +29,9 @@ def verdict(difference: Mapping[str, float], metric: str) -> Verdict:
 
 
 def slot_name(slot: Mapping[str, Any]) -> str:
-    """``field`` or ``field.part``."""
-    return f"{slot['field']}.{slot['part']}" if slot["part"] else str(slot["field"])
+    """``field`` or ``field.part``, with its source where there are several."""
+    own = f"{slot['field']}.{slot['part']}" if slot["part"] else str(slot["field"])
+    return f"{slot['source']}: {own}" if slot.get("source") else own
 
 
 def slot_difference(slot: Mapping[str, Any], metric: str) -> dict[str, float]:
