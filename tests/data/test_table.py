@@ -171,6 +171,18 @@ def test_pandas_integers_with_gaps_come_back_whole():
     assert table.frame["at"].to_list() == [1, None]
 
 
+def test_decimals_have_a_fingerprint():
+    amounts = pl.Series("amount", ["1.50", None], dtype=pl.String).cast(pl.Decimal(12, 2))
+    frame = pl.DataFrame([pl.Series("who", [1, 1]), amounts])
+    other = frame.with_columns(pl.col("amount").fill_null(0))
+    assert EventTable.of(frame, entity="who").fingerprint() == (
+        EventTable.of(frame.clone(), entity="who").fingerprint()
+    )
+    assert EventTable.of(frame, entity="who").fingerprint() != (
+        EventTable.of(other, entity="who").fingerprint()
+    )
+
+
 def test_the_fingerprint_sees_every_value_and_no_layout():
     table = EventTable.of(small(), entity="card", time="day")
     chunked = pl.concat([small().head(2), small().slice(2)], rechunk=False)

@@ -335,7 +335,9 @@ def _feed(update: Callable[[Any], None], column: pl.Series) -> None:
         column = column.cast(pl.String)
     update(np.packbits(column.is_null().to_numpy()).tobytes())
     physical = column.to_physical()
-    if physical.dtype.is_numeric() or physical.dtype == pl.Boolean:
+    # Decimals are 128-bit integers inside, which numpy has not; they are written out below.
+    wide = physical.dtype in (pl.Int128, pl.UInt128)
+    if (physical.dtype.is_numeric() and not wide) or physical.dtype == pl.Boolean:
         zero = False if physical.dtype == pl.Boolean else 0
         update(np.ascontiguousarray(physical.fill_null(zero).to_numpy()).data)
     elif physical.dtype in (pl.String, pl.Binary):

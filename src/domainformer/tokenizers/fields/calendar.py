@@ -19,7 +19,7 @@ import polars as pl
 from domainformer.errors import TokenizerError
 from domainformer.schema.fields import CALENDAR_PARTS, calendar_missing_token, calendar_tokens
 from domainformer.tokenizers.base import Int32Array, Int64Array, SlotRange
-from domainformer.tokenizers.fields.columns import wrong_type, wrong_value
+from domainformer.tokenizers.fields.columns import wall_clock, wrong_type, wrong_value
 from domainformer.tokenizers.fields.shapes import Codes, LookupTokenizer
 from domainformer.tokenizers.statistics import ExtremesSketch, Limits
 
@@ -181,7 +181,7 @@ class CalendarTokenizer(LookupTokenizer):
         if isinstance(column.dtype, pl.Datetime):
             day = 86_400 * _PER_SECOND[column.dtype.time_unit]
             if column.dtype.time_zone is not None:
-                column = column.dt.replace_time_zone(None)
+                column = wall_clock(column)
             unit = day // self._steps_per_day(column)
         missing = column.is_null().to_numpy() if column.null_count() else None
         times = column.to_physical().cast(pl.Int64)

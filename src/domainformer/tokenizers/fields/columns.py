@@ -19,6 +19,11 @@ from domainformer.errors import TokenizerError
 from domainformer.tokenizers.base import Float64Array, Int32Array, Int64Array
 
 
+_NO_SUMMER_TIME = dt.datetime(2100, 1, 1)
+# Beyond it a zone may show a year that Python's datetimes have not.
+_LAST_DAY = dt.datetime(9999, 12, 30)
+
+
 def as_float64(column: pl.Series, *, field: str) -> Float64Array:
     """A numeric or boolean column as float64, NaN where null.
 
@@ -172,6 +177,26 @@ def canonical_text(value: Any) -> str | None:
     if isinstance(value, (dt.datetime, dt.date, dt.time)):
         return value.isoformat()
     return str(value)
+
+
+def wall_clock(column: pl.Series) -> pl.Series:
+    """What the clocks of a datetime column's own zone show, without the zone.
+
+    polars knows no summer time from the year 2100 on, Python does. The few times that lie there
+    (a "31 December 9999" that stands for never) are read as Python reads a single one.
+
+    Example:
+        >>> late = pl.Series(["2023-07-01T12:00", "2120-07-01T12:00"]).str.to_datetime()
+        >>> wall_clock(late.dt.replace_time_zone("UTC").dt.convert_time_zone("Europe/London"))[1]
+        datetime.datetime(2120, 7, 1, 13, 0)
+    """
+    local = column.dt.replace_time_zone(None)
+    late = (local >= _NO_SUMMER_TIME).fill_null(value=False)
+    if not late.any():
+        return local
+    late = (late & (local < _LAST_DAY)).arg_true()
+    shown = [time.replace(tzinfo=None) for time in column.gather(late).to_list()]
+    return local.scatter(late, pl.Series(shown, dtype=local.dtype))
 
 
 def wrong_type(column: pl.Series, *, field: str, wanted: str) -> TokenizerError:
