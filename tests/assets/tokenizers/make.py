@@ -16,7 +16,7 @@ import polars as pl
 
 from domainformer.data import EventTable
 from domainformer.schema import DomainSchema, FieldSpec
-from domainformer.tokenizers import DomainTokenizer
+from domainformer.tokenizers import DomainTokenizer, extend
 
 CARDS = DomainSchema(
     "cards",
@@ -64,6 +64,14 @@ TABLES = {
     "cards": EventTable.of(EVENTS["cards"], entity="card", time="time"),
     "visits": EventTable.of(EVENTS["visits"], entity="who", time="day"),
 }
+LATER = {
+    "cards": EVENTS["cards"].with_columns(
+        kind=pl.col("kind").str.to_uppercase(), count=pl.col("count") + 40, shop=pl.lit("petrol")
+    ),
+    "visits": EVENTS["visits"].with_columns(ward=pl.col("ward") + "-2"),
+}
+LATER["cards"] = EventTable.of(LATER["cards"], entity="card", time="time")
+LATER["visits"] = EventTable.of(LATER["visits"], entity="who", time="day")
 SCHEMAS = {"cards": CARDS, "visits": VISITS}
 
 
@@ -80,13 +88,21 @@ def expected(tokenizer: DomainTokenizer, table: EventTable) -> dict:
     }
 
 
+def write(folder: Path, name: str, tokenizer: DomainTokenizer, table: EventTable) -> None:
+    """One golden tokenizer, and what it makes of a table."""
+    tokenizer.save_pretrained(folder / name)
+    text = json.dumps(expected(tokenizer, table), ensure_ascii=False, indent=1)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
 def main(folder: Path) -> None:
     """Write every golden tokenizer of this version of the library."""
     for name, table in TABLES.items():
         tokenizer = DomainTokenizer(SCHEMAS[name], bpe_vocab_size=280).fit(table)
-        tokenizer.save_pretrained(folder / name)
-        text = json.dumps(expected(tokenizer, table), ensure_ascii=False, indent=1)
-        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        write(folder, name, tokenizer, table)
+        once = extend(tokenizer, LATER[name], min_frequency=1, most_new=3).tokenizer
+        twice = extend(once, table, min_frequency=1, most_new=1).tokenizer
+        write(folder, f"{name}-extended", twice, table)
 
 
 if __name__ == "__main__":
