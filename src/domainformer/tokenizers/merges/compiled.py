@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable
 from functools import cache
@@ -9,7 +10,10 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from domainformer.errors import MissingExtraError
-from domainformer.tokenizers.merges import learning, loops
+from domainformer.tokenizers.merges import chain, learning, ledger, loops
+
+_MODULES = (chain, ledger, loops, learning)
+"""The files of loops, each after those whose functions it calls."""
 
 
 class Machine(NamedTuple):
@@ -37,15 +41,16 @@ def machine(*, compiled: bool) -> Machine:
     Raises:
         MissingExtraError: ``compiled`` was asked for and numba is not installed.
     """
-    low, high = vars(loops), vars(learning)
+    names = vars(loops) | vars(learning)
     if compiled:
-        low = _compile(loops, {})
-        high = _compile(learning, low)
+        names = {}
+        for module in _MODULES:
+            names |= _compile(module, names)
     return Machine(
-        learn=high["learn"],
-        rule_table=low["rule_table"],
-        encode_chain=low["encode_chain"],
-        encode_flat=low["encode_flat"],
+        learn=names["learn"],
+        rule_table=names["rule_table"],
+        encode_chain=names["encode_chain"],
+        encode_flat=names["encode_flat"],
         compiled=compiled,
     )
 
@@ -65,5 +70,19 @@ def _compile(module: ModuleType, known: dict[str, Any]) -> dict[str, Any]:
             names[name] = known[name]
         elif inspect.isfunction(value) and value.__module__ == module.__name__:
             bound = FunctionType(value.__code__, names, name, value.__defaults__)
+            bound.__qualname__ = f"{name}_{_sources()}"
             names[name] = numba.njit(cache=True, nogil=True)(bound)
     return names
+
+
+@cache
+def _sources() -> str:
+    """A name for the source of all loops.
+
+    numba finds what it has compiled before by a function's own file, although the file of a
+    function that it calls may have changed; by this name it finds nothing that is out of date.
+    """
+    digest = hashlib.sha256()
+    for module in _MODULES:
+        digest.update(inspect.getsource(module).encode())
+    return digest.hexdigest()[:8]

@@ -13,6 +13,7 @@ import polars as pl
 
 from domainformer.data.tokens import Ints, TokenizedEvents, id_dtype
 from domainformer.tokenizers.kernels import numba_available
+from domainformer.tokenizers.merges.chain import Rules
 from domainformer.tokenizers.merges.compiled import Machine, machine
 from domainformer.tokenizers.merges.histories import (
     Merged,
@@ -22,7 +23,6 @@ from domainformer.tokenizers.merges.histories import (
     on_machine,
     tokens_of,
 )
-from domainformer.tokenizers.merges.loops import Rules
 from domainformer.tokenizers.merges.table import MergeTable
 
 _Step = Callable[[Machine, TokenizedEvents, Rules], Merged]

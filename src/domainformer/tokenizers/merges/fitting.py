@@ -13,13 +13,13 @@ import numpy as np
 from domainformer.data.tokens import Ints, TokenizedEvents
 from domainformer.errors import DataError, TokenizerError
 from domainformer.tokenizers.kernels import numba_available
+from domainformer.tokenizers.merges.chain import MOST_TOKENS
 from domainformer.tokenizers.merges.compiled import Machine, machine
 from domainformer.tokenizers.merges.histories import (
     Stretches,
     chain_of,
     on_machine,
 )
-from domainformer.tokenizers.merges.loops import MOST_TOKENS
 
 _LARGEST_SUM = 1 << 61
 _LARGEST_UNIT = 1 << 50

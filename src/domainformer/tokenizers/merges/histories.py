@@ -9,7 +9,7 @@ import numpy as np
 
 from domainformer.data.tokens import Ids, Ints, TokenizedEvents
 from domainformer.errors import TokenizerError
-from domainformer.tokenizers.merges.loops import Chain
+from domainformer.tokenizers.merges.chain import Chain
 
 # Tokens per block while encoding: its arrays stay within some MiB, whatever the size of the input.
 _BLOCK_TOKENS = 1 << 18

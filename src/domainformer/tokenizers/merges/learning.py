@@ -1,4 +1,4 @@
-"""Which pairs to merge, heaviest first: the learning loop, for Python and for numba.
+"""Which pairs to merge, heaviest first: the learning loop.
 
 ::
 
@@ -8,132 +8,33 @@
     heap of (−weight, key, number): an entry may be out of date, but never too light, so the
     first one that is up to date is the heaviest pair; equal weights fall to the lowest key
 
-One merge visits the postings of its pair. A history that still has the pair is counted out,
-merged, and counted in again; all others are not touched. As in ``loops.py``, the source runs as it
-stands on lists, or compiled by numba.
-
-A pair inside a set of M tokens weighs 2/M, across two sets 1/(M₁M₂), across a set and a slot 1/M.
-Weights are integers in units of 1/``unit``, so that sums do not depend on their order.
+One merge visits the postings of its pair. In a history that still has the pair, what stands around
+each occurrence is counted out, merged, and counted in again; nothing else is touched. See
+``chain.py`` for how this source runs on two machines.
 """
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from typing import Any, NamedTuple
+from heapq import heappush
+from typing import Any
 
-from domainformer.tokenizers.merges.loops import (
-    NONE,
+from domainformer.tokenizers.merges.chain import (
     Chain,
     Rules,
     link,
-    look_up,
     no_numbers,
     no_table,
     no_triples,
-    pair_key,
-    settle,
 )
-
-
-class Books(NamedTuple):
-    """What is known of each pair, by its number, and the postings.
-
-    Args:
-        number: Key → number.
-        keys: Key of each pair.
-        weight: Its weight in all histories.
-        change: What the merge under way adds to it.
-        changed: The pairs with an entry in ``change``.
-        mark: The merge in which it was last put on ``changed``.
-        stamp: The recount in which it was last seen.
-        newest: Its newest posting, or −1.
-        older: Posting → the pair's previous one, or −1.
-        history: Posting → the history concerned.
-    """
-
-    number: Any
-    keys: Any
-    weight: Any
-    change: Any
-    changed: Any
-    mark: Any
-    stamp: Any
-    newest: Any
-    older: Any
-    history: Any
-
-
-def enter(key: int, weight: int, history: int, recount: int, merge: int, books: Books) -> None:
-    """Add one occurrence of a pair (a negative weight takes it away)."""
-    if key < 0:
-        return
-    number = look_up(books.number, key)
-    if number < 0:
-        number = len(books.keys)
-        books.number[key] = number
-        books.keys.append(key)
-        books.weight.append(0)
-        books.change.append(0)
-        books.mark.append(NONE)
-        books.stamp.append(NONE)
-        books.newest.append(NONE)
-    if books.mark[number] != merge:
-        books.mark[number] = merge
-        books.changed.append(number)
-    books.change[number] += weight
-    if books.stamp[number] != recount:
-        books.stamp[number] = recount
-        if weight > 0:
-            # Not seen when this history was counted out, so it is new here.
-            books.older.append(books.newest[number])
-            books.history.append(history)
-            books.newest[number] = len(books.history) - 1
-
-
-def count(
-    chain: Chain,
-    start: int,
-    stop: int,
-    unit: int,
-    sign: int,
-    history: int,
-    recount: int,
-    merge: int,
-    books: Books,
-) -> None:
-    """Enter every pair of one history; ``sign`` −1 counts it out."""
-    for node in range(start, stop):
-        first, size = chain.first[node], chain.size[node]
-        if size > 1:
-            weight = sign * ((4 * unit + size) // (2 * size))
-            for p in range(first, first + size):
-                for q in range(p + 1, first + size):
-                    key = pair_key(
-                        chain.tokens[p], chain.begins[p], chain.tokens[q], chain.begins[q]
-                    )
-                    enter(key, weight, history, recount, merge, books)
-        following = chain.after[node]
-        if following < 0 or (size == 0 and chain.slot[node] < 0):
-            continue
-        then, many = chain.first[following], chain.size[following]
-        if chain.slot[node] >= 0:
-            token, begins = chain.slot[node], chain.slot_begins[node]
-            for p in range(first, first + size):
-                weight = sign * ((2 * unit + size) // (2 * size))
-                key = pair_key(chain.tokens[p], chain.begins[p], token, begins)
-                enter(key, weight, history, recount, merge, books)
-            for q in range(then, then + many):
-                weight = sign * ((2 * unit + many) // (2 * many))
-                key = pair_key(token, begins, chain.tokens[q], chain.begins[q])
-                enter(key, weight, history, recount, merge, books)
-        else:
-            for p in range(first, first + size):
-                for q in range(then, then + many):
-                    weight = sign * ((2 * unit + size * many) // (2 * size * many))
-                    key = pair_key(
-                        chain.tokens[p], chain.begins[p], chain.tokens[q], chain.begins[q]
-                    )
-                    enter(key, weight, history, recount, merge, books)
+from domainformer.tokenizers.merges.ledger import (
+    Turn,
+    count_between,
+    count_inside,
+    enter_changes,
+    heaviest,
+    new_ledger,
+)
+from domainformer.tokenizers.merges.loops import settle
 
 
 def occurrences(chain: Chain, start: int, stop: int, token: int, rules: Rules, heap: Any) -> None:
@@ -219,72 +120,37 @@ def learn(
     left, right, distance = no_numbers(), no_numbers(), no_numbers()
     found, weights = no_numbers(), no_numbers()
     rules = Rules(no_table(), left, right, distance, base)
-    books = Books(
-        no_table(),
-        no_numbers(),
-        no_numbers(),
-        no_numbers(),
-        no_numbers(),
-        no_numbers(),
-        no_numbers(),
-        no_numbers(),
-        no_numbers(),
-        no_numbers(),
-    )
+    ledger = new_ledger()
     heap, pairs = no_triples(), no_triples()
     link(chain, starts, stops)
     recount = 0
     for history in range(len(starts)):
-        count(chain, starts[history], stops[history], unit, 1, history, recount, 0, books)
+        turn = Turn(unit, history, recount, 0)
+        for node in range(starts[history], stops[history]):
+            if chain.size[node] > 0:
+                count_inside(chain, node, 1, ledger, turn)
+                count_between(chain, node, 1, ledger, turn)
         recount += 1
-    enter_changes(books, heap)
+    enter_changes(ledger, heap)
     while len(found) < most and clock[1] == 0:
-        number = heaviest(books, heap)
+        number = heaviest(ledger, heap)
         if number < 0:
             break
-        key, token, merge = books.keys[number], base + len(found), len(found) + 1
+        key, token = ledger.keys[number], base + len(found)
         found.append(key)
-        weights.append(books.weight[number])
+        weights.append(ledger.weight[number])
         rules.table[key] = token
         left.append(key >> 40)
         right.append((key >> 16) & 0xFFFFFF)
         distance.append((key & 0xFFFF) - 0x8000)
-        posting = books.newest[number]
+        posting = ledger.newest[number]
         while posting >= 0:
-            history = books.history[posting]
-            start, stop = starts[history], stops[history]
-            occurrences(chain, start, stop, token, rules, pairs)
+            history = ledger.history[posting]
+            occurrences(chain, starts[history], stops[history], token, rules, pairs)
             if len(pairs) > 0:
-                count(chain, start, stop, unit, -1, history, recount, merge, books)
-                settle(chain, rules, pairs)
-                count(chain, start, stop, unit, 1, history, recount, merge, books)
+                settle(chain, rules, pairs, ledger, Turn(unit, history, recount, len(found)))
                 recount += 1
-            posting = books.older[posting]
-        enter_changes(books, heap)
+            posting = ledger.older[posting]
+        enter_changes(ledger, heap)
         clock[0] = len(found)
     return found, weights
-
-
-def enter_changes(books: Books, heap: Any) -> None:
-    """Apply what one merge has changed; a pair that has become heavier goes on the heap."""
-    for number in books.changed:
-        change = books.change[number]
-        books.change[number] = 0
-        books.weight[number] += change
-        if change > 0:
-            heappush(heap, (-books.weight[number], books.keys[number], number))
-    books.changed.clear()
-
-
-def heaviest(books: Books, heap: Any) -> int:
-    """The pair with the largest weight, or −1 where no pair is left."""
-    while len(heap) > 0:
-        weight, key, number = heappop(heap)
-        now = books.weight[number]
-        if now == -weight:
-            if now > 0:
-                return number
-        elif 0 < now < -weight:
-            # It has become lighter since: put it back where it belongs.
-            heappush(heap, (-now, key, number))
-    return NONE

@@ -78,7 +78,7 @@ class MergeTable:
 
     @cached_property
     def keys(self) -> Ints:
-        """`loops.pair_key` of each rule."""
+        """`chain.pair_key` of each rule."""
         return (self.left << 40) | (self.right << 16) | (self.distance + 0x8000)
 
     @cached_property
