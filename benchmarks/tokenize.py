@@ -7,21 +7,29 @@
 
 The table: sign, 21 magnitude bins, month, weekday, day and hour, a 300-way category, and a text
 with 20,000 distinct strings, as plain string columns. All methods run on one thread in one
-interleaved run (round by round, each method once), every repetition cold: tokenizers are loaded
-anew, so no text or dictionary is remembered. Compilation by numba and imports happen before.
+interleaved run (round by round, each method once), and every repetition is cold unless said:
+tokenizers are loaded anew, so no text or dictionary is remembered. Compilation by numba and
+imports happen before.
 
-- ``domainformer, numpy``: no extra installed. ``+ tiktoken``, ``+ numba``: the extra ``fast``.
+- ``domainformer, numpy``: no extra installed. ``+ tiktoken``: distinct texts by tiktoken. ``fast``:
+  the whole extra (numba and tiktoken). ``warm``: the tokenizer has seen the table. ``dictionary``:
+  the two string columns are dictionary columns (Categorical), as Parquet and Arrow keep them.
 - ``encode_batch``: the rendered strings, built column-wise by polars, and Hugging Face's
   ``Tokenizer.encode_batch`` on them; building is part of the time.
+- ``tiktoken, text rows``: each event as a line of text, encoded by a tiktoken vocabulary of 32,768
+  that was trained on such lines; building them (by polars) is part of the time.
 - ``sketch``: the decision record's design: an object per event, whose fields make token strings,
   joined (without blanks, which favours it: each blank would be a token) and sent through
   ``PreTrainedTokenizerFast`` event by event.
 - ``lifestream``: ``PandasDataPreprocessor.fit_transform`` on the table as it is (category and text
   as codes, the amount as a number); ``same fields``: on the eight fields that our tokens show.
+- ``… all-unique text``: the same table, but no string occurs twice, so nothing can be shared.
 
 Slow methods run on a slice of whole entities; their rate is that of the slice. Ids are checked bit
-by bit: all events against the single-event path, the slices against what Hugging Face gave.
-Peak memory is that of a process of its own that reads the Parquet file and encodes it.
+by bit: all events against the single-event path, the slices against what Hugging Face gave. The
+cases beside the table of methods (one event, the kernel and a memory copy, peak memory) are in
+``tokenize_cases.py``; the goals that all this is measured against are printed last
+(``tokenize_report.py``).
 
 A script called ``tokenize.py`` shadows the standard library's module of that name, so that one is
 imported first of all, before this folder is on the import path.
@@ -45,21 +53,26 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import argparse
 import json
-import platform
-import statistics
-import subprocess
 import tempfile
 import time
 import warnings
 from contextlib import contextmanager
-from importlib import metadata
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from tokenize_baselines import Sketch, encode_batch, lifestream, lifestream_same_fields
+from tokenize_baselines import (
+    Sketch,
+    TextRows,
+    encode_batch,
+    lifestream,
+    lifestream_same_fields,
+)
+from tokenize_cases import kernel_and_memcpy, peak_memory, report_peak_memory, single_events
+from tokenize_report import environment, goals, print_facts, print_table, summarise
 
 from domainformer.data import EventTable
 from domainformer.schema import DomainSchema, FieldSpec
@@ -78,6 +91,7 @@ SCHEMA = DomainSchema(
         FieldSpec("description", "text"),
     ],
 )
+FAST = bool(find_spec("numba") and find_spec("tiktoken"))
 N_CATEGORIES, N_TEXTS, EVENTS_PER_CLIENT = 300, 20_000, 100
 RESULTS = Path(_HERE) / "results" / "tokenize.json"
 
@@ -112,8 +126,25 @@ def simulate(n_events, seed=0):
     )
 
 
+def as_table(frame):
+    return EventTable.of(frame, entity="client", time="timestamp")
+
+
 def read(path):
-    return EventTable.of(pl.read_parquet(path), entity="client", time="timestamp")
+    return as_table(pl.read_parquet(path))
+
+
+def all_unique(table):
+    """The same events, each with a description of its own."""
+    numbered = pl.concat_str("description", pl.lit(" "), pl.int_range(pl.len()))
+    return as_table(table.frame.with_columns(numbered.alias("description")))
+
+
+def dictionaries(table):
+    """The same events with dictionary columns instead of strings."""
+    return as_table(
+        table.frame.with_columns(pl.col("category", "description").cast(pl.Categorical))
+    )
 
 
 @contextmanager
@@ -139,29 +170,17 @@ def load(folder, *, tiktoken):
 
 
 def methods(args, folder, table):
-    """Name → (events in it, what to prepare cold, what to time)."""
+    """Name → (events in it, what to prepare, what to time)."""
+    found = ours(folder, table)
     small, tiny = entities(table, args.batch_slice), entities(table, args.sketch_slice)
-    found = {}
-
-    def ours(name, *, tiktoken, compiled):
-        found[name] = (
-            table.n_events,
-            lambda: load(folder, tiktoken=tiktoken),
-            lambda tokenizer: tokenizer.encode(table, compiled=compiled),
-        )
-
-    ours("domainformer, numpy", tiktoken=False, compiled=False)
-    if find_spec("tiktoken"):
-        ours("domainformer, numpy + tiktoken", tiktoken=True, compiled=False)
-    if find_spec("numba"):
-        ours("domainformer, numba", tiktoken=False, compiled=True)
-    if find_spec("tiktoken") and find_spec("numba"):
-        ours("domainformer, numba + tiktoken", tiktoken=True, compiled=True)
     found["encode_batch"] = (
         small.n_events,
         lambda: load(folder, tiktoken=False),
         lambda tokenizer: encode_batch(tokenizer, small),
     )
+    if find_spec("tiktoken"):
+        rows = TextRows(small.frame)
+        found["tiktoken, text rows"] = (small.n_events, lambda: small.frame, rows)
     found["sketch"] = (
         tiny.n_events,
         lambda: Sketch(load(folder, tiktoken=False)),
@@ -178,7 +197,60 @@ def methods(args, folder, table):
             pandas,
             lambda frame: lifestream_same_fields(frame, edges),
         )
+    return found | unique_methods(args, folder, table)
+
+
+def ours(folder, table):
+    """Our own ways, from the default install to everything warm."""
+
+    def cold(table, *, tiktoken, compiled):
+        return (
+            table.n_events,
+            lambda: load(folder, tiktoken=tiktoken),
+            lambda tokenizer: tokenizer.encode(table, compiled=compiled),
+        )
+
+    found = {"domainformer, numpy": cold(table, tiktoken=False, compiled=False)}
+    if find_spec("tiktoken"):
+        found["domainformer, numpy + tiktoken"] = cold(table, tiktoken=True, compiled=False)
+    if FAST:
+        coded = dictionaries(table)
+        warm = load(folder, tiktoken=True)
+        warm.encode(table, compiled=True)
+        found["domainformer, fast"] = cold(table, tiktoken=True, compiled=True)
+        found["domainformer, fast, dictionary"] = cold(coded, tiktoken=True, compiled=True)
+        for name, given in (("warm", table), ("dictionary, warm", coded)):
+            encode = partial(warm.encode, given, compiled=True)
+            found[f"domainformer, fast, {name}"] = (
+                table.n_events,
+                lambda: None,
+                lambda _, encode=encode: encode(),
+            )
     return found
+
+
+def unique_methods(args, folder, table):
+    """All-unique text: whole for the compiled path, slices for the others."""
+    unique = all_unique(table)
+    small = entities(unique, args.batch_slice)
+    suffix = ", all-unique text"
+    found = {}
+    for name, (_, prepare, _) in ours(folder, small).items():
+        if "warm" in name or "dictionary" in name:
+            continue
+        given, compiled = (unique, True) if name.endswith("fast") else (small, False)
+        run = partial(encode, table=given, compiled=compiled)
+        found[name + suffix] = (given.n_events, prepare, run)
+    found["encode_batch" + suffix] = (
+        small.n_events,
+        lambda: load(folder, tiktoken=False),
+        lambda tokenizer: encode_batch(tokenizer, small),
+    )
+    return found
+
+
+def encode(tokenizer, table, compiled):
+    return tokenizer.encode(table, compiled=compiled)
 
 
 def entities(table, n_events):
@@ -203,10 +275,10 @@ def measure(found, rounds):
 
 def check(tokenizer, table, results, n_checked):
     """Every path's ids against the single-event path; raises where a bit differs."""
-    ours = {name: ids for name, ids in results.items() if name.startswith("domainformer")}
-    first = next(iter(ours.values()))
-    for name, encoded in ours.items():
-        if encoded != first:
+    first = results["domainformer, numpy"]
+    unique = {name: found for name, found in results.items() if name.endswith("unique text")}
+    for name, encoded in results.items():
+        if name.startswith("domainformer") and name not in unique and encoded != first:
             raise SystemExit(f"{name} gives other ids")
     offsets = first.event_offsets
     ids = first.ids[: offsets[min(n_checked, table.n_events)]].tolist()
@@ -216,82 +288,18 @@ def check(tokenizer, table, results, n_checked):
     if reference != ids:
         raise SystemExit("the single-event path gives other ids")
     for name in ("encode_batch", "sketch"):
-        rows = results[name]
-        flat = [token for row in rows for token in row]
-        if flat != first.ids[: offsets[len(rows)]].tolist():
-            raise SystemExit(f"{name} gives other ids")
+        check_rows(name, results[name], first)
+    for name, encoded in unique.items():
+        if name.startswith("domainformer"):
+            check_rows(name, results["encode_batch, all-unique text"], encoded)
     return min(n_checked, table.n_events), first.n_tokens / first.n_events
 
 
-def microseconds_per_event(tokenizer, table, n=20_000):
-    """One event at a time: with a text that was seen before, and with no text at all."""
-    events = table.frame.head(n).to_dicts()
-    bare_schema = DomainSchema("bare", [f for f in SCHEMA.fields if f.name != "description"])
-    bare = DomainTokenizer(bare_schema).fit(entities(table, n))
-    found = {}
-    for name, encode in (("with text", tokenizer.encode_event), ("without", bare.encode_event)):
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            for event in events:
-                encode(event)
-            times.append((time.perf_counter() - start) / len(events) * 1e6)
-        found[name] = min(times)
-    return found
-
-
-def peak_memory(parquet, folder, compiled):
-    """MiB of a fresh process that reads the table and encodes it."""
-    command = [sys.executable, __file__, "--peak-memory-of", str(parquet), str(folder)]
-    done = subprocess.run(
-        command + (["--compiled"] if compiled else []), check=True, capture_output=True, text=True
-    )
-    return float(done.stdout.split()[-1])
-
-
-def report_peak_memory(args):
-    parquet, folder = args.peak_memory_of
-    encoded = DomainTokenizer.from_pretrained(folder).encode(read(parquet), compiled=args.compiled)
-    assert encoded.n_tokens
-    # Not getrusage: its peak includes that of the parent process before exec.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
-
-
-# ── the report ────────────────────────────────────────────────────────────────────────────────
-
-
-def summarise(found, seconds):
-    rates = {name: found[name][0] / statistics.median(times) for name, times in seconds.items()}
-    baselines = [name for name in rates if not name.startswith("domainformer")]
-    rows = []
-    for name, rate in rates.items():
-        row = {"method": name, "events": found[name][0], "events_per_second": rate}
-        row["seconds"] = seconds[name]
-        row |= {f"times_{base}": rate / rates[base] for base in baselines}
-        rows.append(row)
-    return rows, baselines
-
-
-def print_table(rows, baselines):
-    print("method, events, events/s, seconds: median (min-max), then times each baseline")
-    for index, base in enumerate(baselines, start=1):
-        print(f"  ×{index} = {base}")
-    header = f"{'method':32} {'events':>10} {'events/s':>12} {'seconds':>22}"
-    print(header + "".join(f" {'×' + str(index + 1):>8}" for index in range(len(baselines))))
-    for row in rows:
-        times = row["seconds"]
-        spread = f"{statistics.median(times):.3f} ({min(times):.3f}-{max(times):.3f})"
-        print(
-            f"{row['method']:32} {row['events']:>10,} {row['events_per_second']:>12,.0f} "
-            f"{spread:>22}" + "".join(f" {row[f'times_{base}']:>8.1f}" for base in baselines)
-        )
-
-
-def environment():
-    packages = ["numpy", "polars", "pyarrow", "tokenizers", "transformers", "numba", "tiktoken"]
-    versions = {name: metadata.version(name) for name in packages if find_spec(name)}
-    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+def check_rows(name, rows, encoded):
+    """Rows of ids from Hugging Face against the first events of ours."""
+    flat = [token for row in rows for token in row]
+    if flat != encoded.ids[: encoded.event_offsets[len(rows)]].tolist():
+        raise SystemExit(f"{name} gives other ids")
 
 
 def main():
@@ -309,7 +317,7 @@ def main():
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     if args.peak_memory_of:
-        report_peak_memory(args)
+        report_peak_memory(read, args)
         return
     with tempfile.TemporaryDirectory() as workspace:
         run(args, Path(workspace))
@@ -324,36 +332,33 @@ def run(args, workspace):
     fit_seconds = time.perf_counter() - start
     tokenizer.save_pretrained(folder)
     found = methods(args, folder, table)
-    warm = entities(table, 1_000)
-    for compiled in (False, True) if find_spec("numba") else (False,):
-        load(folder, tiktoken=True).encode(warm, compiled=compiled)
+    some = entities(table, 1_000)
+    for warm in (some, all_unique(some), dictionaries(some)):
+        for compiled in (False, True) if FAST else (False,):
+            load(folder, tiktoken=True).encode(warm, compiled=compiled)
     seconds, results = measure(found, args.rounds)
     checked, tokens_per_event = check(tokenizer, table, results, args.check_events)
     results.clear()
-    single = microseconds_per_event(tokenizer, table)
-    memory = {"numpy": peak_memory(parquet, folder, compiled=False)}
-    if find_spec("numba"):
-        memory["numba"] = peak_memory(parquet, folder, compiled=True)
+    single = single_events(SCHEMA, lambda: load(folder, tiktoken=FAST), entities(table, 20_000))
+    kernel = kernel_and_memcpy(tokenizer, table, args.rounds) if FAST else None
+    memory = {"numpy": peak_memory(__file__, parquet, folder, compiled=False)}
+    if FAST:
+        memory["fast"] = peak_memory(__file__, parquet, folder, compiled=True)
     rows, baselines = summarise(found, seconds)
-    print_table(rows, baselines)
-    print(
-        f"\nids bit-identical to the single-event path on {checked:,} events, and to both Hugging "
-        f"Face paths on their slices; {tokens_per_event:.2f} tokens per event\n"
-        f"one event at a time: {single['without']:.1f} µs without text, "
-        f"{single['with text']:.1f} µs with a known text; fit: {fit_seconds:.2f} s\n"
-        "peak memory, table included: "
-        + ", ".join(f"{mib:,.0f} MiB ({name})" for name, mib in memory.items())
-    )
     facts = {
         "methods": rows,
+        "goals": goals(rows, kernel, single),
         "checked_events": checked,
         "tokens_per_event": tokens_per_event,
         "microseconds_per_single_event": single,
+        "kernel": kernel,
         "fit_seconds": fit_seconds,
         "peak_memory_mib": memory,
         "vocab_size": tokenizer.vocab_size,
         "environment": environment(),
     }
+    print_table(rows, baselines)
+    print_facts(facts)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(f"\n{args.output}", file=sys.stderr)

@@ -25,7 +25,7 @@ from domainformer.data.keys import NULL_TIME
 from domainformer.errors import SchemaError
 from domainformer.tokenizers.base import FieldTokenizer
 from domainformer.tokenizers.fields import ElapsedTimeTokenizer
-from domainformer.tokenizers.kernels import Ids, Joined, Spans, join, numba_available
+from domainformer.tokenizers.kernels import Ids, Joined, Spans, join, worth_compiling
 from domainformer.tokenizers.slots import Layout
 from domainformer.tokenizers.spans import Known, field_spans, known_values
 
@@ -111,10 +111,10 @@ def encode_columns(
         layout: The fitted fields.
         columns: What they read.
         dtype: Type of the ids.
-        compiled: Use numba; None where it is installed.
+        compiled: Use numba; None where it is installed and the events are many.
     """
     n_events = columns.frame.height
-    compiled = numba_available() if compiled is None else compiled
+    compiled = worth_compiling(n_events) if compiled is None else compiled
     parts = [
         join(_spans(layout, part, dtype, compiled), part.frame.height, dtype, compiled=compiled)
         for part in _passes(columns, n_events)

@@ -137,10 +137,11 @@ def test_times_at_both_ends_of_their_range_are_coded_alike():
 def test_without_numba_the_numpy_path_serves(monkeypatch):
     field = Spans.of_table(np.array([0], np.int32), np.array([[7]]))
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.setattr(joining, "numba_available", lambda: False)
+    monkeypatch.setattr(compiling, "numba_available", lambda: False)
     compiling.compiled.cache_clear()
     try:
-        assert join([field], 1, np.uint8).ids.tolist() == [7]
+        many = field._replace(codes=np.zeros(1 << 14, np.int32))
+        assert join([many], 1 << 14, np.uint8).ids.tolist() == [7] * (1 << 14)
         with pytest.raises(MissingExtraError, match=r"domainformer\[fast\]"):
             join([field], 1, np.uint8, compiled=True)
     finally:

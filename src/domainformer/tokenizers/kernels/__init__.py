@@ -14,7 +14,7 @@ distinct strings, `merging` encodes plain texts. `sources` and `cells` turn numb
 May import: errors, numpy, polars and pyarrow; numba inside `compiling` alone.
 """
 
-from domainformer.tokenizers.kernels.compiling import numba_available
+from domainformer.tokenizers.kernels.compiling import numba_available, worth_compiling
 from domainformer.tokenizers.kernels.joining import Ids, Joined, Spans, event_offsets, join
 from domainformer.tokenizers.kernels.merging import Merges, encode_plain
 from domainformer.tokenizers.kernels.sources import Binned, Stepped, bin_ids
@@ -35,4 +35,5 @@ __all__ = [
     "Merges",
     "encode_plain",
     "numba_available",
+    "worth_compiling",
 ]

@@ -12,10 +12,18 @@ import numpy.typing as npt
 
 from domainformer.errors import MissingExtraError
 
+# Below, the calls of a dozen loops take longer than what they save.
+_FEWEST_COMPILED = 1 << 13
+
 
 def numba_available() -> bool:
     """Whether the compiled path can be used (extra ``fast``)."""
     return importlib.util.find_spec("numba") is not None
+
+
+def worth_compiling(n_events: int) -> bool:
+    """Whether the compiled path is taken, unless said: from some thousand events on."""
+    return n_events >= _FEWEST_COMPILED and numba_available()
 
 
 @cache

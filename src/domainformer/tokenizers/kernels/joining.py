@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from domainformer.tokenizers.kernels.compiling import numba_available
+from domainformer.tokenizers.kernels.compiling import worth_compiling
 from domainformer.tokenizers.kernels.sources import Binned, Codes, Int64Array, Stepped, codes_of
 
 Ids = npt.NDArray[np.unsignedinteger[Any]]
@@ -68,7 +68,7 @@ def join(
         fields: The fields in token order.
         n_events: Number of events.
         dtype: Type of the ids, an unsigned integer of 8, 16 or 32 bits.
-        compiled: Use numba; None where it is installed.
+        compiled: Use numba; None where it is installed and the events are many.
 
     Raises:
         MissingExtraError: ``compiled`` was asked for and numba is not installed.
@@ -81,7 +81,7 @@ def join(
         Joined(ids=array([ 7, 51, 52,  8, 50], dtype=uint16), offsets=array([0, 3, 5]))
     """
     typed = [field._replace(values=field.values.astype(dtype, copy=False)) for field in fields]
-    if numba_available() if compiled is None else compiled:
+    if worth_compiling(n_events) if compiled is None else compiled:
         from domainformer.tokenizers.kernels.fused import join_compiled
 
         return join_compiled(typed, n_events, np.dtype(dtype))
