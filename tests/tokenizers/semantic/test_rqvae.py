@@ -16,7 +16,7 @@ from domainformer.tokenizers.semantic.rqvae import (
     train_rqvae,
 )
 
-SMALL = RQVAESettings(hidden=(16,), latent=4, epochs=60, batch_size=64, reset_every=5)
+SMALL = RQVAESettings(hidden=(16,), latent=4, epochs=40, batch_size=64, reset_every=5)
 
 
 def features(count=256, width=12, seed=0):
@@ -110,9 +110,9 @@ def test_training_learns_and_exports_what_torch_computes():
     x = features()
     trained = train_rqvae(x, codes=8, settings=SMALL)
     errors = [epoch["reconstruction"] for epoch in trained.history]
-    assert errors[-1] < 0.6 * errors[0]
+    assert errors[-1] < 0.7 * errors[0]
     assert 0 < trained.unexplained < 0.5
-    assert all(epoch["moved"] == 0 for epoch in trained.history[42:])  # the last 30 % are settled
+    assert all(epoch["moved"] == 0 for epoch in trained.history[28:])  # the last 30 % are settled
     codes = trained.quantizer.codes(x)
     assert min(usage(codes, 8)) >= 0.9
     model = model_of(x)

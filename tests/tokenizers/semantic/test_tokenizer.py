@@ -89,7 +89,10 @@ def test_slots_and_descriptions():
         "part": "code1",
         "entities": 2,
         "examples": ["a", "b"],
+        "meaning": "2 entities: a, b",
     }
+    assert tokenizer.describe(3)["meaning"] == "no entity yet"
+    assert tokenizer.describe(13)["meaning"] == "number 1 among those with the same codes"
     assert tokenizer.describe(13)["examples"] == ["b"]
     with pytest.raises(TokenizerError, match="no local id 20"):
         tokenizer.describe(20)

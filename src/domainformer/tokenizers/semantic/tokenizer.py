@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 UNKNOWN = 1
 # Local ids of a position before its values: missing and unknown.
 _SPECIALS = 2
+_SHOWN = 3
 
 
 class SemanticIdTokenizer(LookupTokenizer):
@@ -268,12 +269,17 @@ class SemanticIdTokenizer(LookupTokenizer):
         if label < _SPECIALS:
             return {"token": token, "kind": ("missing", "unknown")[label], "part": part}
         having = np.flatnonzero(self.ids[:, position] == label - _SPECIALS)
+        few = [self.entities[row] for row in having[:_SHOWN]]
+        shared = f"{len(having):,} entities: {', '.join(few)}{', …' * (len(having) > _SHOWN)}"
+        if part == "number":
+            shared = f"number {label - _SPECIALS} among those with the same codes"
         return {
             "token": token,
             "kind": "number" if part == "number" else "code",
             "part": part,
             "entities": len(having),
-            "examples": [self.entities[row] for row in having[:3]],
+            "examples": few,
+            "meaning": shared if len(having) else "no entity yet",
         }
 
     # ── files ────────────────────────────────────────────────────────────────────────────────
