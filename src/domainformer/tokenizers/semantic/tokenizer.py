@@ -271,6 +271,8 @@ class SemanticIdTokenizer(LookupTokenizer):
         having = np.flatnonzero(self.ids[:, position] == label - _SPECIALS)
         few = [self.entities[row] for row in having[:_SHOWN]]
         shared = f"{len(having):,} entities: {', '.join(few)}{', …' * (len(having) > _SHOWN)}"
+        if len(having) == 1:
+            shared = f"one entity: {few[0]}"
         if part == "number":
             shared = f"number {label - _SPECIALS} among those with the same codes"
         return {
