@@ -18,10 +18,9 @@ import pyarrow as pa
 from domainformer.errors import TokenizerError
 from domainformer.tokenizers.base import Float64Array, Int32Array, Int64Array
 
-
-_NO_SUMMER_TIME = dt.datetime(2100, 1, 1)
-# Beyond it a zone may show a year that Python's datetimes have not.
-_LAST_DAY = dt.datetime(9999, 12, 30)
+_NO_SUMMER_TIME = 2100
+# In it a zone may show a year that Python's datetimes have not.
+_LAST_YEAR = 9999
 
 
 def as_float64(column: pl.Series, *, field: str) -> Float64Array:
@@ -191,10 +190,12 @@ def wall_clock(column: pl.Series) -> pl.Series:
         datetime.datetime(2120, 7, 1, 13, 0)
     """
     local = column.dt.replace_time_zone(None)
-    late = (local >= _NO_SUMMER_TIME).fill_null(value=False)
+    # A whole column of nanoseconds cannot be compared with a year that these do not reach.
+    years = local.dt.year()
+    late = years.is_between(_NO_SUMMER_TIME, _LAST_YEAR, closed="left")
     if not late.any():
         return local
-    late = (late & (local < _LAST_DAY)).arg_true()
+    late = late.fill_null(value=False).arg_true()
     shown = [time.replace(tzinfo=None) for time in column.gather(late).to_list()]
     return local.scatter(late, pl.Series(shown, dtype=local.dtype))
 
