@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from domainformer.data import TokenStore
+from domainformer.data.event_files import EventFiles
 from domainformer.data.splits import ROLE_NAMES, Cut
-from domainformer.distributed.engines import engine as engine_named
-from domainformer.distributed.engines import run_stage
+from domainformer.distributed.engines import connect, run_stage
 from domainformer.distributed.plan import TokenizePlan
 from domainformer.distributed.progress import Meter, ProgressCallback, memory_bytes
 from domainformer.distributed.stages import (
@@ -81,7 +81,7 @@ def tokenize_files(
         ArtifactError: The disk is full, or a worker died; call again to go on.
         MissingExtraError: The engine is not installed.
     """
-    run = engine_named(engine)
+    connection = connect(engine, workers)
     output = Path(output)
     if output.exists() and not overwrite:
         raise StoreError(
@@ -91,46 +91,51 @@ def tokenize_files(
     if not isinstance(tokenizer, DomainTokenizer):
         tokenizer = DomainTokenizer.from_pretrained(tokenizer)
     files = open_files(paths, tokenizer.schema, entity=entity, time=time)
-    cuts = (cut_of(validation_from, files), cut_of(test_from, files))
-    if None not in cuts and cuts[0] > cuts[1]:  # type: ignore[operator]
-        raise DataError("the cuts are in the wrong order", why=f"{validation_from}, {test_from}")
+    cuts = Cuts.of(validation_from, test_from, files)
     folder = Path(work) if work is not None else output.with_name(f"{output.name}.partial")
+    size = memory_bytes(memory)
     with disk_errors(folder):
         kept = WorkFolder(folder, resume=resume)
-        job = Job(run, workers, memory_bytes(memory), progress, kept)
-        about = {"tokenizer": tokenizer.fingerprint, "cuts": list(cuts), "memory": job.memory}
-        events = None
+        about = {"tokenizer": tokenizer.fingerprint, "cuts": list(cuts), "memory": size}
         kept.begin("encode", {**identity(files), **about})
-        events = group(files, job)
-        plan = TokenizePlan(
-            entity,
-            time,
-            events.time_kind,
-            _saved(tokenizer, kept),
-            tokenizer.fingerprint,
-            validation_from=cuts[0],
-            test_from=cuts[1],
-        )
-        task = EncodeTask(str(folder), events.grouped, plan, batch_events)
-        count = events.grouped.n_shards
-        receipts = run_stage(task, count, run=run, workers=workers, progress=progress)
-        shards = [kept.shards / f"shard-{n:05d}" for n, r in receipts.items() if r["entities"]]
-        meta = _meta(entity, time, validation_from, test_from, receipts)
+        with connection as run:
+            job = Job(run, size, progress, kept)
+            receipts = _encoded(files, tokenizer, cuts, job, batch_events)
         meter = Meter("assemble", 1, 0, progress)
         store = TokenStore.adopt(
             output,
-            shards,
+            [kept.shards / f"shard-{n:05d}" for n, r in receipts.items() if r["entities"]],
             tokenizer_fingerprint=tokenizer.fingerprint,
             vocab_size=tokenizer.vocab_size,
-            has_roles=plan.has_roles,
+            has_roles=cuts.given,
             overwrite=overwrite,
-            meta=meta,
+            meta={"entity": entity, "time": time, **cuts.record(time, receipts)},
         )
         meter.add(store.n_events)
     kept.forget("encode")
+    kept.forget("encode-units")
     if work is None:
         kept.remove()
     return store
+
+
+def _encoded(
+    files: EventFiles, tokenizer: DomainTokenizer, cuts: Cuts, job: Job, batch_events: int
+) -> dict[int, Receipt]:
+    """Group the events and encode every shard."""
+    events = group(files, job)
+    plan = TokenizePlan(
+        files.entity,
+        files.time,
+        events.time_kind,
+        _saved(tokenizer, job.work),
+        tokenizer.fingerprint,
+        validation_from=cuts.validation,
+        test_from=cuts.test,
+    )
+    job.work.begin("encode-units", {"units": events.grouped.n_shards})
+    task = EncodeTask(str(job.work.path), events.grouped, plan, batch_events)
+    return run_stage(task, events.grouped.n_shards, run=job.run, progress=job.progress)
 
 
 def _saved(tokenizer: DomainTokenizer, kept: WorkFolder) -> str:
@@ -141,28 +146,49 @@ def _saved(tokenizer: DomainTokenizer, kept: WorkFolder) -> str:
     return str(folder.absolute())
 
 
-def _meta(
-    entity: str,
-    time: str | None,
-    validation_from: Cut | None,
-    test_from: Cut | None,
-    receipts: dict[int, Receipt],
-) -> dict[str, Any]:
-    """What the store says about itself; nothing that differs between engines."""
-    meta: dict[str, Any] = {"entity": entity, "time": time}
-    if validation_from is None and test_from is None:
-        return meta
-    counts = [sum(r["roles"][role] for r in receipts.values() if r["entities"]) for role in (0, 1, 2)]
-    if not counts[0]:
-        raise DataError("the train part would be empty", next_step="move the cut")
-    later = ((validation_from, counts[1]), (test_from, counts[2]))
-    if any(cut is not None and not count for cut, count in later) and validation_from != test_from:
-        raise DataError(
-            "a part of the split would be empty",
-            why=f"events a part: {dict(zip(ROLE_NAMES, counts, strict=True))}",
-            next_step="move the cuts; grouped events are kept, so that the next call is shorter",
-        )
-    split = {"kind": "time", "time": time, "events": dict(zip(ROLE_NAMES, counts, strict=True))}
-    split["validation_from"] = None if validation_from is None else str(validation_from)
-    split["test_from"] = None if test_from is None else str(test_from)
-    return {**meta, "split": split}
+class Cuts(NamedTuple):
+    """The cuts of a split by time, as `EventTable.time_values` has times."""
+
+    validation: int | None
+    test: int | None
+
+    @classmethod
+    def of(cls, validation: Cut | None, test: Cut | None, files: EventFiles) -> Cuts:
+        """Read the cuts that a caller gives."""
+        cuts = cls(cut_of(validation, files), cut_of(test, files))
+        if cuts.validation is not None and cuts.test is not None and cuts.validation > cuts.test:
+            raise DataError(
+                "the cuts are in the wrong order",
+                why=f"validation begins at {validation}, test before it at {test}",
+            )
+        return cuts
+
+    @property
+    def given(self) -> bool:
+        """Whether there is a split."""
+        return self.validation is not None or self.test is not None
+
+    def record(self, time: str | None, receipts: dict[int, Receipt]) -> dict[str, Any]:
+        """What the store says of the split; nothing that differs between engines.
+
+        Raises:
+            DataError: A part has no events.
+        """
+        if not self.given:
+            return {}
+        full = [receipt["roles"] for receipt in receipts.values() if receipt["entities"]]
+        events = dict(zip(ROLE_NAMES, map(sum, zip(*full, strict=True)), strict=True))
+        expected = {
+            "train": True,
+            "validation": self.validation is not None and self.validation != self.test,
+            "test": self.test is not None,
+        }
+        for part, wanted in expected.items():
+            if wanted and not events[part]:
+                raise DataError(
+                    f"the {part} part would be empty",
+                    why=f"events a part: {events}",
+                    next_step="move the cuts and pass resume=False",
+                )
+        cuts = {"validation_from": self.validation, "test_from": self.test}
+        return {"split": {"kind": "time", "time": time, **cuts, "events": events}}

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from domainformer.distributed.progress import Meter, ProgressCallback
-from domainformer.distributed.tasks import Task
+from domainformer.distributed.tasks import Run, Task
 from domainformer.distributed.work import Receipt
 from domainformer.errors import DataError, nearest
 
-Run = Callable[[Task, Sequence[int], int], Iterator[tuple[int, Receipt]]]
 ENGINES = ("local", "ray", "spark")
 
 
-def engine(name: str) -> Run:
-    """The runner of an engine; its library is imported when it first runs.
+def connect(name: str, workers: int) -> AbstractContextManager[Run]:
+    """An engine for the length of a job; its library is imported on entry.
+
+    Args:
+        name: One of `ENGINES`.
+        workers: Processes.
 
     Raises:
-        DataError: There is no such engine.
+        DataError: There is no such engine, or ``workers`` is below 1.
     """
     if name not in ENGINES:
         raise DataError(f"there is no engine {name!r}", next_step=nearest(name, ENGINES))
-    run: Run = importlib.import_module(f"domainformer.distributed.{name}").run
-    return run
+    if not isinstance(workers, int) or workers < 1:
+        raise DataError(f"workers is {workers!r}", why="it should be 1 or more")
+    module = importlib.import_module(f"domainformer.distributed.{name}")
+    connection: AbstractContextManager[Run] = module.connected(workers)
+    return connection
 
 
 def run_stage(
-    task: Task, count: int, *, run: Run, workers: int, progress: ProgressCallback | None
+    task: Task, count: int, *, run: Run, progress: ProgressCallback | None
 ) -> dict[int, Receipt]:
     """Do the units of a stage that no earlier attempt has finished.
 
@@ -35,7 +41,6 @@ def run_stage(
         task: What to do.
         count: Number of units.
         run: The engine.
-        workers: Processes.
         progress: Is told about every unit.
 
     Returns:
@@ -44,14 +49,12 @@ def run_stage(
     Raises:
         DomainformerError: A unit failed; what is finished stays finished.
     """
-    if not isinstance(workers, int) or workers < 1:
-        raise DataError(f"workers is {workers!r}", why="it should be 1 or more")
     receipts = task.work.finished(task.stage, task.intact)
     left = [unit for unit in range(count) if unit not in receipts]
     meter = Meter(task.stage, count, count - len(left), progress)
     meter.count_events(sum(receipt["events"] for receipt in receipts.values()))
     if left:
-        for unit, receipt in run(task, left, workers):
+        for unit, receipt in run(task, left):
             receipts[unit] = receipt
             meter.add(receipt["events"])
     return dict(sorted(receipts.items()))

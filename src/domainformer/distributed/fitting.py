@@ -10,8 +10,7 @@ from domainformer.data.event_files import EventFiles, Portion, Seen
 from domainformer.data.grouping import Grouped
 from domainformer.data.keys import TimeKind
 from domainformer.data.splits import Cut
-from domainformer.distributed.engines import engine as engine_named
-from domainformer.distributed.engines import run_stage
+from domainformer.distributed.engines import connect, run_stage
 from domainformer.distributed.plan import TokenizePlan
 from domainformer.distributed.progress import ProgressCallback, memory_bytes
 from domainformer.distributed.stages import (
@@ -22,6 +21,7 @@ from domainformer.distributed.stages import (
     group,
     identity,
     open_files,
+    units,
 )
 from domainformer.distributed.tasks import FitTask, NotSortedError
 from domainformer.distributed.work import WorkFolder
@@ -79,19 +79,19 @@ def fit_files(
         ArtifactError: The disk is full, or a worker died; call again to go on.
         MissingExtraError: The engine is not installed.
     """
-    run = engine_named(engine)
+    connection = connect(engine, workers)
     files = open_files(paths, schema, entity=entity, time=time)
     cut = cut_of(before, files)
     size = memory_bytes(memory)
     with tempfile.TemporaryDirectory(prefix="domainformer-fit-") as temporary:
         folder = Path(work) if work is not None else Path(temporary) / "work"
-        with disk_errors(folder):
-            job = Job(run, workers, size, progress, WorkFolder(folder, resume=resume))
+        with disk_errors(folder), connection as run:
+            job = Job(run, size, progress, WorkFolder(folder, resume=resume))
             about = {"schema": schema.fingerprint(), "before": cut}
             job.work.begin("fit", {**identity(files), **about})
             statistics = _collected(files, schema, cut, job)
-            job.work.forget("fit")
-            job.work.forget("recount")
+            for stage in ("fit", "fit-units", "recount"):
+                job.work.forget(stage)
     return DomainTokenizer.from_statistics(
         schema, statistics, bpe_vocab_size=bpe_vocab_size, semantic_ids=semantic_ids
     )
@@ -114,6 +114,7 @@ def _collected(
     except NotSortedError:
         # The bounds in the footers allow for sorted files; the rows are not.
         job.work.forget("fit")
+        job.work.forget("fit-units")
         return _grouped(files, schema, before, job)
 
 
@@ -140,6 +141,8 @@ def _task(
 
 
 def _passes(task: FitTask, count: int, job: Job) -> FitStatistics:
+    cut = units(task.portions) if task.portions else count
+    job.work.begin("fit-units", {"units": cut})
     statistics = _merged(task, count, job)
     if statistics.needs_recount:
         second = FitTask(
@@ -160,7 +163,7 @@ def _passes(task: FitTask, count: int, job: Job) -> FitStatistics:
 
 def _merged(task: FitTask, count: int, job: Job) -> FitStatistics:
     """Merge the statistics of all units; one of them is in memory beside the sum."""
-    receipts = run_stage(task, count, run=job.run, workers=job.workers, progress=job.progress)
+    receipts = run_stage(task, count, run=job.run, progress=job.progress)
     total: FitStatistics | None = None
     for receipt in receipts.values():
         (name,) = receipt["files"]

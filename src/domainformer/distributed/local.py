@@ -8,6 +8,7 @@ calls, as with any pool. Each worker uses one thread.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from domainformer.distributed.tasks import Task, outcomes, run_batch
+from domainformer.distributed.tasks import Run, Task, outcomes, run_batch
 from domainformer.distributed.work import Receipt
 from domainformer.errors import ArtifactError
 
@@ -26,46 +27,53 @@ _THREADS = ("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS", "RA
 _WAITING = 2
 
 
-def run(task: Task, units: Sequence[int], workers: int) -> Iterator[tuple[int, Receipt]]:
-    """Do units of work; receipts come as units finish.
+@contextlib.contextmanager
+def connected(workers: int) -> Iterator[Run]:
+    """A pool of processes for the stages of a job; with one worker, this process.
 
     Args:
-        task: What to do.
-        units: Numbers of the units.
-        workers: Processes; 1 works in this one.
+        workers: Processes.
 
     Raises:
-        DomainformerError: A unit failed.
         ArtifactError: A worker process died.
     """
-    if workers == 1 or len(units) < 2:
-        for unit in units:
-            yield from outcomes(task, run_batch(task, _batch(unit)))
+    if workers == 1:
+        yield _run_here
         return
-    count = min(workers, len(units))
     context = multiprocessing.get_context("spawn")
-    left = iter(units)
     with (
         _one_thread_each(),
-        ProcessPoolExecutor(count, mp_context=context, initializer=_start) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as pool,
     ):
-        do = partial(run_batch, task)
-        pending: set[Future[pa.RecordBatch]] = set()
         try:
-            while True:
-                for unit in left:
-                    pending.add(pool.submit(do, _batch(unit)))
-                    if len(pending) >= count * _WAITING:
-                        break
-                if not pending:
-                    return
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield from outcomes(task, future.result())
+            yield partial(_run_in, pool, workers)
         except BrokenProcessPool as error:
             raise _died() from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_here(task: Task, units: Sequence[int]) -> Iterator[tuple[int, Receipt]]:
+    for unit in units:
+        yield from outcomes(task, run_batch(task, _batch(unit)))
+
+
+def _run_in(
+    pool: ProcessPoolExecutor, workers: int, task: Task, units: Sequence[int]
+) -> Iterator[tuple[int, Receipt]]:
+    """Receipts as units finish; few units wait at the pool, so that a stop is soon a stop."""
+    left = iter(units)
+    pending: set[Future[pa.RecordBatch]] = set()
+    while True:
+        room = workers * _WAITING - len(pending)
+        pending |= {
+            pool.submit(run_batch, task, _batch(unit)) for unit in itertools.islice(left, room)
+        }
+        if not pending:
+            return
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield from outcomes(task, future.result())
 
 
 def _batch(unit: int) -> pa.RecordBatch:

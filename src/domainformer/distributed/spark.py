@@ -13,12 +13,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from domainformer.distributed.tasks import Task, outcomes, run_batch
+from domainformer.distributed.tasks import Run, Task, outcomes, run_batch
 from domainformer.distributed.work import Receipt
 from domainformer.errors import MissingExtraError, MissingProgramError
 
@@ -27,69 +28,29 @@ _WAVE = 4
 _PYTHON = ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON")
 
 
-def run(task: Task, units: Sequence[int], workers: int) -> Iterator[tuple[int, Receipt]]:
-    """Do units of work; receipts come wave by wave.
+@contextlib.contextmanager
+def connected(workers: int) -> Iterator[Run]:
+    """The active session, or a local one that ends with the job.
 
     Args:
-        task: What to do.
-        units: Numbers of the units.
         workers: Processors to use: the most units at work at once.
 
     Raises:
-        DomainformerError: A unit failed.
         MissingExtraError: PySpark is not installed.
         MissingProgramError: There is no Java.
     """
-    builder_of = _imported()
-
-    def do(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            yield run_batch(task, batch)
-
-    with _session(builder_of, workers) as session:
-        size = max(1, workers) * _WAVE
-        for start in range(0, len(units), size):
-            wave = [(int(unit),) for unit in units[start : start + size]]
-            # Rows of an RDD keep one partition each; those of a list would share some.
-            rows = session.sparkContext.parallelize(wave, len(wave))
-            frame = session.createDataFrame(rows, "unit long")
-            done = frame.mapInArrow(do, "unit long, receipt string").toArrow()
-            yield from outcomes(task, done)
-
-
-def _imported() -> Any:
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError:
-        raise MissingExtraError("pyspark", extra="spark", purpose="engine='spark'") from None
-    return SparkSession
-
-
-@contextlib.contextmanager
-def _session(builder_of: Any, workers: int) -> Iterator[Any]:
-    """The active session, or a local one that ends with the call."""
-    active = builder_of.getActiveSession()
+    session_class = _imported()
+    active = session_class.getActiveSession()
     if active is not None:
-        yield active
+        yield partial(_run, active, workers)
         return
     _check_java()
     before = {name: os.environ.get(name) for name in _PYTHON}
     os.environ.update(dict.fromkeys(_PYTHON, sys.executable))
     session = None
     try:
-        session = (
-            builder_of.builder.master(f"local[{workers}]")
-            .appName("domainformer")
-            .config("spark.pyspark.python", sys.executable)
-            .config("spark.pyspark.driver.python", sys.executable)
-            .config("spark.driver.host", "localhost")
-            .config("spark.driver.bindAddress", "127.0.0.1")
-            .config("spark.ui.enabled", "false")
-            .config("spark.ui.showConsoleProgress", "false")
-            .config("spark.log.level", "ERROR")
-            .getOrCreate()
-        )
-        yield session
+        session = _started(session_class, workers)
+        yield partial(_run, session, workers)
     finally:
         if session is not None:
             session.stop()
@@ -98,6 +59,46 @@ def _session(builder_of: Any, workers: int) -> Iterator[Any]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _run(
+    session: Any, workers: int, task: Task, units: Sequence[int]
+) -> Iterator[tuple[int, Receipt]]:
+    size = workers * _WAVE
+    for start in range(0, len(units), size):
+        wave = list(units[start : start + size])
+
+        def do(batches: Iterator[pa.RecordBatch], wave: list[int] = wave) -> Iterator[Any]:
+            for batch in batches:
+                chosen = pa.array([wave[place] for place in batch.column("id").to_pylist()])
+                yield run_batch(task, pa.table({"unit": chosen}))
+
+        # A partition for every unit, so that each is a task of Spark's own.
+        numbers = session.range(0, len(wave), 1, numPartitions=len(wave))
+        yield from outcomes(task, numbers.mapInArrow(do, "unit long, receipt string").toArrow())
+
+
+def _started(session_class: Any, workers: int) -> Any:
+    return (
+        session_class.builder.master(f"local[{workers}]")
+        .appName("domainformer")
+        .config("spark.pyspark.python", sys.executable)
+        .config("spark.pyspark.driver.python", sys.executable)
+        .config("spark.driver.host", "localhost")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.log.level", "ERROR")
+        .getOrCreate()
+    )
+
+
+def _imported() -> Any:
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise MissingExtraError("pyspark", extra="spark", purpose="engine='spark'") from None
+    return SparkSession
 
 
 def _check_java() -> None:

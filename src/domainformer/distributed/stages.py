@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domainformer.data.event_files import EventFiles, Seen
+from domainformer.artifacts import fingerprint
+from domainformer.data.event_files import EventFiles, Portion, Seen
 from domainformer.data.grouping import Grouped, shard_count
 from domainformer.data.keys import TimeKind
 from domainformer.data.splits import Cut, cut_value
-from domainformer.distributed.engines import Run, run_stage
+from domainformer.distributed.engines import run_stage
 from domainformer.distributed.progress import ProgressCallback
-from domainformer.distributed.tasks import GroupTask, disk_error
+from domainformer.distributed.tasks import GroupTask, Run, disk_error
 from domainformer.distributed.work import WorkFolder
 from domainformer.errors import DataError, SchemaError
 from domainformer.schema import DomainSchema
@@ -31,14 +31,12 @@ class Job:
 
     Args:
         run: The engine.
-        workers: Processes.
-        memory: Memory that each may use, in bytes.
+        memory: Memory that each process may use, in bytes.
         progress: Is told about every unit of work.
         work: Where finished units are kept.
     """
 
     run: Run
-    workers: int
     memory: int
     progress: ProgressCallback | None
     work: WorkFolder
@@ -83,6 +81,11 @@ def identity(files: EventFiles) -> dict[str, Any]:
     }
 
 
+def units(portions: Sequence[Portion]) -> str:
+    """A name for how the files are cut: receipts of other cuts must not be mixed with these."""
+    return fingerprint([(part.pieces, part.rows) for part in portions])
+
+
 def group(files: EventFiles, job: Job) -> Events:
     """Group the events of all files by entity, or take up what an earlier attempt has done.
 
@@ -91,13 +94,12 @@ def group(files: EventFiles, job: Job) -> Events:
         StoreError: The work folder belongs to another job.
         ArtifactError: The disk is full or not writable.
     """
-    job.work.begin("group", {**identity(files), "memory": job.memory})
     portions = files.portions()
     assert portions is not None
+    cut = units(portions)
+    job.work.begin("group", {**identity(files), "memory": job.memory, "units": cut})
     task = GroupTask(str(job.work.path), files, tuple(portions), job.memory)
-    receipts = run_stage(
-        task, len(portions), run=job.run, workers=job.workers, progress=job.progress
-    )
+    receipts = run_stage(task, len(portions), run=job.run, progress=job.progress)
     seen = Seen()
     for receipt in receipts.values():
         seen.add(Seen(**receipt["seen"]))
@@ -154,7 +156,3 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise
         raise disk_error(folder, error.errno, str(error)) from error
 
-
-def remove(folder: Path) -> None:
-    """Remove a folder that may be there."""
-    shutil.rmtree(folder, ignore_errors=True)

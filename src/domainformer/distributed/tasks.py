@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -215,6 +215,10 @@ class EncodeTask(Task):
             for batch in rows.batches(self.plan.entity, self.batch_events)
         ]
         return parts[0] if len(parts) == 1 else TokenizedEvents.concatenate(parts)
+
+
+Run = Callable[[Task, Sequence[int]], Iterator[tuple[int, Receipt]]]
+"""Does units of work on an engine; receipts come as units finish."""
 
 
 class NotSortedError(DataError):

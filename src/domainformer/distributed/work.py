@@ -35,6 +35,7 @@ _NAMES = {
     "version": "the version of domainformer's working files",
     "cuts": "the cuts of the split",
     "before": "before=",
+    "units": "how the work is cut into units",
 }
 
 
