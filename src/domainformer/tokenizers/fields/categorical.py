@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -83,7 +82,7 @@ class CategoricalTokenizer(LookupTokenizer):
             ['[KIND=b]', '[KIND_HASH=00]', '[KIND=new]']
         """
         self._require_fitted()
-        counts = count_values(column, field=self.spec.name)
+        counts = dict(count_texts(column, field=self.spec.name).select("value", "count").rows())
         least = self.spec.min_frequency if min_frequency is None else min_frequency
         new = [(n, text) for text, n in counts.items() if n >= least and text not in self._index]
         texts = [text for _, text in sorted(new, key=lambda item: (-item[0], item[1]))]
@@ -154,24 +153,6 @@ class CategoricalTokenizer(LookupTokenizer):
     def from_state(cls, spec: FieldSpec, state: dict[str, Any]) -> Self:
         """A fitted tokenizer from what `state` gave."""
         return cls(spec)._built(list(state["values"]), list(state.get("added", ())))
-
-
-def count_values(column: pl.Series, *, field: str) -> dict[str, int]:
-    """How often each category of a column occurs, by its canonical text.
-
-    Example:
-        >>> count_values(pl.Series([3.0, 3.5, 3.0, None]), field="size")
-        {'3': 2, '3.5': 1}
-    """
-    codes, distinct = dictionary(column, field=field)
-    counts: Counter[str] = Counter()
-    # Two values may share a text (3 and 3.0), so their counts are added.
-    occurrences = np.bincount(codes, minlength=len(distinct)).tolist()
-    for value, count in zip(distinct, occurrences, strict=True):
-        text = canonical_text(value)
-        if text is not None and count:
-            counts[text] += count
-    return dict(counts)
 
 
 def hash_bucket(text: str, buckets: int) -> int:
