@@ -9,7 +9,7 @@ never training or evaluation.
 
 from domainformer.inference.bundle import Bundle, is_bundle, load_bundle, save_bundle
 from domainformer.inference.embed import embed, embed_to_parquet
-from domainformer.inference.extend import BundleExtension, extend_bundle
+from domainformer.inference.extension import BundleExtension, extend_bundle
 from domainformer.inference.generate import Sampling, generate
 from domainformer.inference.grammar import GrammarState, SlotGrammar
 

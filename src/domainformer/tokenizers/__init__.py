@@ -10,7 +10,7 @@
     statistics/, fitting.py                          what a fit knows: mergeable, bounded
     encoder.py, kernels.py, events.py, decoder.py    its bulk, single-event and inverse paths
     vocabulary.py, hub.py, builder.py                Hugging Face: files, tokens, builder
-    extend.py, diff.py, drift.py                     change: new values, comparison, reference
+    change/               extend, drift, diff_tokenizers: when data change
     inspection/           what the tokens say, and whether the tokenizer keeps its promises
 
 May import ``data``, ``schema`` and what lies below; never ``models``. torch and transformers are
@@ -19,10 +19,17 @@ imported by ``hub.py`` alone, inside functions.
 
 from domainformer.tokenizers.base import FieldTokenizer, Ragged, SlotRange
 from domainformer.tokenizers.builder import DomainTokenizerBuilder
-from domainformer.tokenizers.diff import FieldDiff, TokenizerDiff, diff_tokenizers
+from domainformer.tokenizers.change import (
+    DriftReport,
+    ExtendResult,
+    FieldDiff,
+    SlotDrift,
+    TokenizerDiff,
+    diff_tokenizers,
+    drift,
+    extend,
+)
 from domainformer.tokenizers.domain import DomainTokenizer
-from domainformer.tokenizers.drift import DriftReport, SlotDrift, drift
-from domainformer.tokenizers.extend import ExtendResult, extend
 from domainformer.tokenizers.fields import (
     CalendarTokenizer,
     CategoricalTokenizer,
@@ -41,6 +48,7 @@ from domainformer.tokenizers.inspection import (
     AnnotatedEvent,
     ValidationReport,
     annotate_event,
+    describe_merges,
     describe_tokenizer,
     describe_vocabulary,
     render_vocabulary,
@@ -95,6 +103,7 @@ __all__ = [
     "train_bpe",
     "describe_tokenizer",
     "describe_vocabulary",
+    "describe_merges",
     "render_vocabulary",
     "annotate_event",
     "AnnotatedEvent",

@@ -12,7 +12,7 @@ from domainformer.data import EventTable
 from domainformer.errors import TokenizerError
 from domainformer.schema import DomainSchema, FieldSpec
 from domainformer.tokenizers import DomainTokenizer, SemanticIdTokenizer
-from domainformer.tokenizers.extend import extend
+from domainformer.tokenizers.change import extend
 
 CODES = 3
 NAMES = ["a", "b c", "[PAD]", "[SHOP_1=00]", "50%", "é\u00a0x", "", "7"]

@@ -26,8 +26,8 @@ WATCH, SHIFTED = 0.1, 0.25
 MOST_GROUPS = 20
 # Added to each count, so that a group that is empty on one side has a finite term.
 _SMOOTHING = 0.5
-# The 99 % quantile of the normal distribution.
-_Z = 2.326
+# The 99.9 % quantile of the normal distribution.
+_Z = 3.090
 
 
 class Stability(NamedTuple):
@@ -35,7 +35,7 @@ class Stability(NamedTuple):
 
     Attributes:
         psi: The index; 0 where there is but one group.
-        chance: What it exceeds by chance alone in one of 100 comparisons of such sizes.
+        chance: What it exceeds by chance alone in one of 1,000 comparisons of such sizes.
     """
 
     psi: float
@@ -69,7 +69,21 @@ def population_stability(then: Sequence[int], now: Sequence[int]) -> Stability:
     n, m = p.sum(), q.sum()
     p, q = (_shares(counts[present]) for counts in (p, q))
     psi = float(((q - p) * np.log(q / p)).sum())
-    return Stability(psi, _chi_squared(groups - 1) * (1 / n + 1 / m))
+    return Stability(psi, float(_chi_squared(groups - 1) * (1 / n + 1 / m)))
+
+
+def differs_by_chance(then: int, of_then: int, now: int, of_now: int) -> bool:
+    """Whether two shares differ by no more than chance gives in 999 of 1,000 comparisons.
+
+    Example:
+        >>> differs_by_chance(300, 1000, 14, 40), differs_by_chance(300, 1000, 26, 40)
+        (True, False)
+    """
+    if not of_then or not of_now:
+        return True
+    pooled = (then + now) / (of_then + of_now)
+    spread = math.sqrt(pooled * (1 - pooled) * (1 / of_then + 1 / of_now))
+    return abs(then / of_then - now / of_now) <= _Z * spread
 
 
 def _shares(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -79,7 +93,7 @@ def _shares(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _chi_squared(freedom: int) -> float:
-    """The 99 % quantile of χ² (Wilson and Hilferty 1931)."""
+    """The 99.9 % quantile of χ² (Wilson and Hilferty 1931)."""
     part = 2 / (9 * freedom)
     return freedom * (1 - part + _Z * math.sqrt(part)) ** 3
 

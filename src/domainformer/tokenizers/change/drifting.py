@@ -14,7 +14,7 @@ known categories is the model's business alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,25 +24,15 @@ from rich.table import Table
 from domainformer.data import EventTable
 from domainformer.errors import DataError
 from domainformer.tokenizers.base import FieldTokenizer
+from domainformer.tokenizers.change.comparison import Group, compared
+from domainformer.tokenizers.change.stability import differs_by_chance
 from domainformer.tokenizers.domain import DomainTokenizer
-from domainformer.tokenizers.fields import (
-    CalendarTokenizer,
-    ElapsedTimeTokenizer,
-    MagnitudeBucketTokenizer,
-)
-from domainformer.tokenizers.fields.elapsed import FIRST
-from domainformer.tokenizers.fields.shapes import BinTokenizer
+from domainformer.tokenizers.fields import ElapsedTimeTokenizer, MagnitudeBucketTokenizer
 from domainformer.tokenizers.fitting import read_columns
 from domainformer.tokenizers.occupancy import outside_range
 from domainformer.tokenizers.reference import Reference, SlotReference, TextReference
 from domainformer.tokenizers.slots import Block, Slot
 from domainformer.tokenizers.sources import FieldRows
-from domainformer.tokenizers.stability import (
-    MOST_GROUPS,
-    Stability,
-    neighbours_grouped,
-    population_stability,
-)
 
 Verdict = Literal["fine", "watch", "extend", "refit"]
 _ORDER: tuple[Verdict, ...] = ("fine", "watch", "extend", "refit")
@@ -55,21 +45,6 @@ _OUTSIDE = (0.01, 0.05)
 _SEASONAL = ("month", "quarter", "year", "dom")
 # By this much fewer bytes per token.
 _SPELLING = (0.10, 0.25)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Some neighbouring bins, or a value, then and now.
-
-    Args:
-        label: The tokens, ``first … last`` where they are several.
-        then: Share in the reference.
-        now: Share in the table.
-    """
-
-    label: str
-    then: float
-    now: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +61,7 @@ class SlotDrift:
         outside: Share of magnitudes or gaps outside of the range that the fit has seen, and of
             years outside of the tokens'; None where there is no range.
         psi: Population stability index; None where the reference is not known.
-        chance: What the index exceeds by chance in one of 100 tables of this size.
+        chance: What the index exceeds by chance in one of 1,000 tables of this size.
         groups: What the index compares.
         verdict: ``"fine"``, ``"watch"``, ``"extend"`` or ``"refit"``.
         why: What was found, for people.
@@ -274,16 +249,18 @@ def _slot(
 ) -> SlotDrift:
     unknown = after.unknown / max(1, after.rows - after.missing)
     missing = after.missing / max(1, after.rows)
-    stability, groups = (None, ()) if before is None else _compared(tokenizer, before, after)
+    stability, groups = (None, ()) if before is None else compared(tokenizer, before, after)
     unknown_then = missing_then = None
     if before is not None:
         unknown_then = before.unknown / max(1, before.rows - before.missing)
         missing_then = before.missing / max(1, before.rows)
-    findings = [
-        _found(_UNKNOWN, unknown - (unknown_then or 0.0), "extend", f"{unknown:.1%} unknown"),
-        _found(_OUTSIDE, outside or 0.0, "refit", f"{outside or 0:.1%} out of the fitted range"),
+    findings: list[tuple[Verdict, str]] = [
+        _found(_OUTSIDE, outside or 0.0, "refit", f"{outside or 0:.1%} out of the fitted range")
     ]
-    if missing_then is not None:
+    if before is None or not _chance(before, after, "unknown"):
+        more = unknown - (unknown_then or 0.0)
+        findings.append(_found(_UNKNOWN, more, "extend", f"{unknown:.1%} unknown"))
+    if missing_then is not None and before is not None and not _chance(before, after, "missing"):
         change = abs(missing - missing_then)
         findings.append(_found(_MISSING, change, "watch", f"missing: {missing:.1%}"))
     if stability is not None and stability.level and slot.part not in _SEASONAL:
@@ -307,6 +284,15 @@ def _slot(
     )
 
 
+def _chance(before: SlotReference, after: SlotReference, what: str) -> bool:
+    """Whether the shares of missing or unknown values differ by no more than chance."""
+    sides = []
+    for one in (before, after):
+        of = one.rows if what == "missing" else one.rows - one.missing
+        sides += [getattr(one, what), of]
+    return differs_by_chance(*sides)
+
+
 def _found(
     limits: tuple[float, float], value: float, remedy: Verdict, why: str
 ) -> tuple[Verdict, str]:
@@ -314,45 +300,6 @@ def _found(
     if value < watch:
         return "fine", why
     return (remedy if value >= act else "watch"), why
-
-
-def _compared(
-    tokenizer: FieldTokenizer, before: SlotReference, after: SlotReference
-) -> tuple[Stability, tuple[Group, ...]]:
-    """The index over groups of values; missing and unknown values are groups of their own."""
-    now = dict(zip(after.ids, after.counts, strict=True))
-    if isinstance(tokenizer, ElapsedTimeTokenizer):
-        # How many first events there are depends on where the table's histories were cut.
-        before, after = _without_first(before), _without_first(after)
-    if isinstance(tokenizer, (BinTokenizer, CalendarTokenizer)):
-        parts = [before.ids[part] for part in neighbours_grouped(before.counts)]
-    else:
-        ranked = sorted(zip(before.counts, before.ids, strict=True), key=lambda one: -one[0])
-        parts = [(index,) for _, index in ranked[:MOST_GROUPS]]
-    counts = dict(zip(before.ids, before.counts, strict=True))
-    labels = [_label(tokenizer, part) for part in parts] + ["(missing)", "(unknown)", "(others)"]
-    sides = []
-    for side, known in ((before, counts), (after, now)):
-        named = [sum(known.get(index, 0) for index in part) for part in parts]
-        others = side.rows - side.missing - side.unknown - sum(named)
-        sides.append([*named, side.missing, side.unknown, others])
-    groups = tuple(
-        Group(label, then / max(1, before.rows), later / max(1, after.rows))
-        for label, then, later in zip(labels, *sides, strict=True)
-        if then or later
-    )
-    return population_stability(*sides), groups
-
-
-def _without_first(one: SlotReference) -> SlotReference:
-    pairs = zip(one.ids, one.counts, strict=True)
-    ids, counts = zip(*(pair for pair in pairs if pair[0] != FIRST), strict=True)
-    return replace(one, rows=one.rows - sum(one.counts) + sum(counts), ids=ids, counts=counts)
-
-
-def _label(tokenizer: FieldTokenizer, ids: tuple[int, ...]) -> str:
-    first, last = tokenizer.vocab[ids[0]], tokenizer.vocab[ids[-1]]
-    return first if len(ids) == 1 else f"{first} … {last}"
 
 
 def _text(then: TextReference | None, now: TextReference) -> TextDrift:
