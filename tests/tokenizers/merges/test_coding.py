@@ -1,7 +1,5 @@
 """Permuted encodings, decoding without offsets, description, averaging, long histories."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +17,7 @@ from domainformer.tokenizers.merges import (
 )
 from domainformer.tokenizers.merges.compiled import machine
 from domainformer.tokenizers.merges.encoding import rules_of
-from domainformer.tokenizers.merges.histories import on_machine
+from domainformer.tokenizers.merges.histories import chain_of, on_machine
 
 from . import slow
 from .conftest import make_events, random_histories
@@ -242,20 +240,30 @@ def test_no_events_at_all(learned):
     assert merges.encode_permuted(none, seed=0).n_entities == 0
 
 
-@pytest.mark.parametrize("encode", ["encode", "encode_permuted"])
-def test_time_grows_with_the_length_of_a_history_not_with_its_square(learned, encode):
-    """One history sixteen times as long takes far less than 256 times as long (plain Python)."""
-    _, merges = learned
-    options = {"compiled": False} | ({"seed": 0} if encode == "encode_permuted" else {})
-    seconds = []
-    for length in (400, 6_400):
-        events = make_events([random_histories(1, entities=1, events=1)[0] * length], 14)
-        best = min(timed(getattr(merges, encode), events, options) for _ in range(3))
-        seconds.append(best)
-    assert seconds[1] < 60 * seconds[0]
+class Counting(dict):
+    """A table of rules that counts how often it is asked."""
+
+    asked = 0
+
+    def get(self, key, default=None):
+        self.asked += 1
+        return super().get(key, default)
 
 
-def timed(function, events, options):
-    begin = time.perf_counter()
-    function(events, **options)
-    return time.perf_counter() - begin
+@pytest.mark.parametrize("flat", [False, True], ids=["greedy", "permuted"])
+def test_work_grows_with_the_length_of_a_history_not_with_its_square(learned, flat):
+    """Sixteen times as long, and sixteen times as many looks at the rules."""
+    loops, table = machine(compiled=False), learned[1].table
+    asked = []
+    for length in (200, 3_200):
+        events = make_events([[[0, 1, 3], [0, 2], [1, 2, 5, 6], [0]] * length], 14)
+        counting = Counting(rules_of(loops, table).table)
+        rules = rules_of(loops, table)._replace(table=counting)
+        chain = chain_of(events.ids, events.event_offsets, compiled=False)
+        if flat:
+            merged = loops.encode_flat(chain.tokens, chain.begins, [0], [events.n_tokens], rules)
+        else:
+            merged = loops.encode_chain(chain, [0], [events.n_events], rules)
+        assert merged > length
+        asked.append(counting.asked)
+    assert asked[1] == pytest.approx(16 * asked[0], rel=0.02)

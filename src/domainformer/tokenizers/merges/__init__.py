@@ -7,8 +7,10 @@
     dataset.py          rows for training that are permuted anew in every epoch
     averaging.py        one answer from several permuted encodings
     table.py            what each merged token is made of
-    fitting.py          which events, in which units; learning.py is the loop
-    encoding.py, decoding.py    ids to merged ids, and back; loops.py is their inner part
+    fitting.py          which events, in which units
+    encoding.py, decoding.py    ids to merged ids, and back
+    chain.py, ledger.py, loops.py, learning.py    the loops: chains of sets, weights of pairs,
+                        applying rules, learning them
     histories.py        histories as the loops take them
     compiled.py         the loops as machine code, by numba
     files.py            the saved file

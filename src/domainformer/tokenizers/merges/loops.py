@@ -69,6 +69,26 @@ def offer_against(
         offer(chain.tokens[p], chain.begins[p], token, begins, place, rules, heap)
 
 
+def offer_token(chain: Chain, node: int, token: int, begins: int, rules: Rules, heap: Any) -> None:
+    """All pairs of a token that is new in a set; the other pairs are known already."""
+    offer_against(chain, node, token, begins, 2 * node, rules, heap)
+    previous, following = chain.before[node], chain.after[node]
+    if previous >= 0:
+        place = 2 * previous + 1
+        if chain.slot[previous] >= 0:
+            x, begins_x = chain.slot[previous], chain.slot_begins[previous]
+            offer(x, begins_x, token, begins, place, rules, heap)
+        else:
+            offer_against(chain, previous, token, begins, place, rules, heap)
+    if following >= 0:
+        place = 2 * node + 1
+        if chain.slot[node] >= 0:
+            x, begins_x = chain.slot[node], chain.slot_begins[node]
+            offer(x, begins_x, token, begins, place, rules, heap)
+        else:
+            offer_against(chain, following, token, begins, place, rules, heap)
+
+
 def offer_between(chain: Chain, node: int, rules: Rules, heap: Any) -> None:
     """All pairs across a node and the next: through the slot where it is taken."""
     following = chain.after[node]
@@ -115,10 +135,7 @@ def settle(chain: Chain, rules: Rules, heap: Any, ledger: Any, turn: Any) -> int
             replace_pair(chain, place, where, token, begins)
             if ledger is not None:
                 count_around_set(chain, node, 1, ledger, turn)
-            offer_against(chain, node, token, begins, place, rules, heap)
-            if chain.before[node] >= 0:
-                offer_between(chain, chain.before[node], rules, heap)
-            offer_between(chain, node, rules, heap)
+            offer_token(chain, node, token, begins, rules, heap)
         else:
             following = chain.after[node]
             first = reach_back(chain, node)
