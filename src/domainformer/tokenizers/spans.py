@@ -43,6 +43,8 @@ from domainformer.tokenizers.slots import Block, Layout
 
 # A column of which more strings than this share are distinct is not worth numbering.
 _MOST_DISTINCT = 0.5
+# The longest dictionary of texts that is kept for the next call.
+_MOST_REMEMBERED = 1 << 17
 
 
 class Known(NamedTuple):
@@ -151,7 +153,7 @@ def _text_spans(
 ) -> Spans:
     """A text field; equal to its own `codes`."""
     if known is not None:
-        ids, row = _rows_of_strings(tokenizer, known.values, names)
+        ids, row = _remembered_rows(tokenizer, known.values, names)
         table = Ragged(ids.values, ids.offsets).take(row[known.rows])  # type: ignore[arg-type]
         return Spans(known.codes, table.values, table.offsets, None)  # type: ignore[arg-type]
     if compiled and column.dtype == pl.String and len(column):
@@ -167,6 +169,28 @@ class _Rows(NamedTuple):
 
     values: Ids
     offsets: Int64Array
+
+
+class _Seen(NamedTuple):
+    """A table of distinct texts that was made before."""
+
+    texts: pl.Series
+    names: Ids
+    found: tuple[_Rows, Int64Array]
+
+
+def _remembered_rows(
+    tokenizer: TextTokenizer, texts: pl.Series, names: Ids
+) -> tuple[_Rows, Int64Array]:
+    """As `_rows_of_strings`; a dictionary that comes again is compared, not encoded."""
+    if len(texts) > _MOST_REMEMBERED:
+        return _rows_of_strings(tokenizer, texts, names)
+    for seen in tuple(tokenizer.tables):
+        if np.array_equal(seen.names, names) and seen.texts.equals(texts):
+            return seen.found
+    found = _rows_of_strings(tokenizer, texts, names)
+    tokenizer.tables.append(_Seen(texts, names, found))
+    return found
 
 
 def _rows_of_strings(

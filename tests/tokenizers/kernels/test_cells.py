@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domainformer.tokenizers.kernels import Binned, bin_ids
-from domainformer.tokenizers.kernels.cells import cells, ordered_keys
+from domainformer.tokenizers.kernels.cells import cells, ordered_keys, united
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = st.one_of(
@@ -55,3 +55,19 @@ def test_the_compiled_loop_equals_comparisons(absolute, close):
 def test_two_edges_in_one_cell_are_refused():
     assert cells(np.array([1.0, np.nextafter(1.0, 2.0)])) is None
     assert cells(np.empty(0)) is not None
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.lists(NUMBERS, max_size=30),
+    st.lists(st.tuples(st.booleans(), st.lists(FINITE, max_size=8, unique=True)), min_size=2),
+)
+def test_united_bins_tell_the_bins_of_each(x, wanted):
+    drawn = [(np.unique(np.array(e, dtype=float) + 0.0), absolute) for absolute, e in wanted]
+    edges = np.concatenate([edges for edges, _ in drawn])
+    x = np.concatenate([np.array(x, dtype=float), edges, -edges, np.nextafter(-edges, 0)])
+    sources = [Binned(x, edges, absolute) for edges, absolute in drawn]
+    both, codes = united(*sources)
+    found = both.codes(0, len(x))
+    for source, code in zip(sources, codes, strict=True):
+        assert code[found].tolist() == source.codes(0, len(x)).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -26,6 +27,7 @@ FIRST_PIECE = 2
 # Texts remembered between calls, and the longest text worth remembering.
 _MOST_REMEMBERED = 1 << 17
 _LONGEST_REMEMBERED = 256
+_TABLES = 4
 
 
 class TextCodes(NamedTuple):
@@ -75,6 +77,8 @@ class TextTokenizer(FieldTokenizer):
         self.bpe: BytePairModel | None = None
         self._vocab = [missing_token(spec.name), text_token(spec.name)]
         self._remembered: dict[str, list[int]] = {}  # BPE's own ids
+        # Tables of distinct texts that the encoder has made lately (`tokenizers.spans`).
+        self.tables: deque[Any] = deque(maxlen=_TABLES)
 
     @property
     def fitted(self) -> bool:
@@ -85,6 +89,7 @@ class TextTokenizer(FieldTokenizer):
         """Use a BPE model that is trained already."""
         self.bpe = bpe
         self._remembered = {}
+        self.tables.clear()
         return self
 
     def new_statistics(self, limits: Limits) -> TextSketch:

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from domainformer.tokenizers.kernels.compiling import frozen
-from domainformer.tokenizers.kernels.sources import Float64Array, Int32Array
+from domainformer.tokenizers.kernels.sources import Binned, Float64Array, Int32Array
+
+Words = npt.NDArray[np.uint64]
 
 _EXPONENT_AND_SIGN, _MANTISSA = 12, 52
 _SIGN = np.uint64(1 << 63)
@@ -70,7 +72,39 @@ def _cells(data: bytes) -> Cells | None:
     return Cells(shift, frozen(below), frozen(edge))
 
 
-def ordered_keys(numbers: Float64Array) -> npt.NDArray[np.uint64]:
+def united(*sources: Binned) -> tuple[Binned, list[Int32Array]]:
+    """One binning of the numbers that several share, and the code of each for each of its bins.
+
+    ::
+
+        sign      ─────────── 0 ───────────       −8 │ −1 │ 0 │ 1 │ 8     bins of both
+        |x|       ─ 8 ─── 1 ─────── 1 ─── 8 ─
+
+    Args:
+        sources: With the same numbers.
+
+    Example:
+        >>> x = np.array([-9.0, -8.0, 0.5])
+        >>> sign, size = Binned(x, np.array([0.0]), False), Binned(x, np.array([1.0, 8.0]), True)
+        >>> both, (of_sign, of_size) = united(sign, size)
+        >>> codes = both.codes(0, 3)
+        >>> of_sign[codes].tolist(), of_size[codes].tolist()
+        ([1, 1, 2], [3, 3, 1])
+    """
+    # |x| ≥ e also where x ≤ −e: the bin above begins right behind −e.
+    edges = [s.edges if not s.absolute else _both_sides(s.edges) for s in sources]
+    every = np.unique(np.concatenate(edges) + 0.0)
+    # A number of each bin: code 0 is NaN, the first bin reaches down to −∞, others begin at edges.
+    typical = np.concatenate([[np.nan, -np.inf], every])
+    codes = [Binned(typical, s.edges, s.absolute).codes(0, len(typical)) for s in sources]
+    return Binned(sources[0].numbers, every, False), codes
+
+
+def _both_sides(edges: Float64Array) -> Float64Array:
+    return np.concatenate([np.nextafter(-edges[edges > 0], np.inf), edges])
+
+
+def ordered_keys(numbers: Float64Array) -> Words:
     """Bits of numbers as integers in the same order; both zeros are equal.
 
     Example:

@@ -5,13 +5,15 @@ ids of a segment are put together in words of 8 bytes, 4 ids of 16 bits each, be
 word is as fast as one of an id::
 
     category   table[code]          │ c   ·   ·   · │
-    sign       table[bin of x]      │ ·   s   ·   · │               or-ed together: words 0 and 1
+    sign       table[bin of x]      │ ·   s   ·   · │               or-ed together: word 0
     amount     table[bin of |x|]    │ ·   ·   a   · │
-    time       table[step of t]     │ ·   ·   ·   m │ d   d   h   · │
+    time       table[step of t]                     │ m   d   d   h │               word 1
 
-Each table holds whole words, its ids in their places and zeros beside them. Then the events are
-written one after the other: the words of the segment, the row of the text, and so on. What the
-last word of a part holds too much is overwritten by what follows; a few spare ids stand at the end.
+Each table holds whole words, its ids in their places and zeros beside them. A field that does not
+fit a word begins the next one, so that it takes one look-up. Fields that read the same numbers
+become one (`cells.united`). Then the events are written one after the other: the words of the
+segment, the row of the text, and so on. What a word holds too much is overwritten by what follows;
+a few spare ids stand at the end.
 """
 
 from __future__ import annotations
@@ -23,13 +25,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from domainformer.tokenizers.kernels.cells import cells
+from domainformer.tokenizers.kernels.cells import Words, cells, united
 from domainformer.tokenizers.kernels.compiling import compiled, frozen, overlapping_words
 from domainformer.tokenizers.kernels.joining import Ids, Joined, Spans
 from domainformer.tokenizers.kernels.sources import (
     Binned,
     Codes,
     Int32Array,
+    Int64Array,
     Stepped,
     codes_of,
 )
@@ -44,7 +47,24 @@ class _Fixed:
 
     source: Codes | Binned | Stepped
     words: slice
-    tables: npt.NDArray[np.uint64]  # [words, rows]
+    tables: Words  # [words, rows]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where the words of an event stand.
+
+    Args:
+        fields: What fills the words.
+        counts: Words of each segment.
+        places: For each word, of all segments, its place within the segment.
+        widths: Ids of each segment without its text.
+    """
+
+    fields: list[_Fixed]
+    counts: Int64Array
+    places: Int64Array
+    widths: Int64Array
 
 
 @dataclass(frozen=True)
@@ -53,50 +73,35 @@ class _Texts:
 
     sources: list[tuple[Codes, int] | None]  # per segment: codes, and the table's row of code 0
     values: Ids
-    offsets: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.integer[Any]]
 
 
 def join_compiled(fields: Sequence[Spans], n_events: int, dtype: np.dtype[Any]) -> Joined:
     """See `joining.join`; ``values`` of the fields have the type ``dtype`` already."""
     lanes = 8 // dtype.itemsize
     segments = _segments(fields)
-    widths = np.array([sum(f.width or 0 for f in segment) for segment in segments], np.int64)
-    counts = -(-widths // lanes)
-    fixed = _placed(segments, counts, lanes, dtype)
-    texts = _texts(segments, lanes, dtype)
-
-    total = n_events * int(widths.sum()) + _length_of_texts(texts)
-    ids = np.empty(total + lanes, dtype)
-    offsets = np.zeros(n_events + 1, np.int64)
-    words = np.empty((int(counts.sum()), _BLOCK), np.uint64)
+    plan, texts = _planned(segments, lanes, dtype), _texts(segments, lanes, dtype)
+    total = n_events * int(plan.widths.sum()) + _length_of_texts(texts)
+    ids, offsets = np.empty(total + lanes, dtype), np.empty(n_events + 1, np.int64)
+    offsets[0] = 0
+    words = np.empty((len(plan.places), _BLOCK), np.uint64)
     rows = np.full((len(segments), _BLOCK), len(texts.offsets) - 2, np.int32)
     codes = np.empty(_BLOCK, np.int32)
+    table = (frozen(texts.offsets), overlapping_words(texts.values), overlapping_words(ids))
     position = 0
     for start in range(0, n_events, _BLOCK):
         stop = min(start + _BLOCK, n_events)
         words.fill(0)
-        for field in fixed:
+        for field in plan.fields:
             found = _codes(field.source, start, stop, codes)
             compiled(_loop_add)(found, field.tables, words[field.words])
-        for segment, source in enumerate(texts.sources):
+        for row, source in zip(rows, texts.sources, strict=True):
             if source is not None:
-                np.add(
-                    source[0][start:stop],
-                    source[1],
-                    out=rows[segment, : stop - start],
-                    casting="unsafe",
-                )
+                found, first_row = source
+                np.add(found[start:stop], first_row, out=row[: stop - start], casting="unsafe")
+        ends = offsets[start + 1 : stop + 1]
         position = compiled(_loop_write)(
-            words,
-            counts,
-            widths,
-            rows,
-            frozen(texts.offsets),
-            overlapping_words(texts.values),
-            overlapping_words(ids),
-            lanes,
-            offsets[start + 1 : stop + 1],
-            position,
+            words, plan.counts, plan.places, plan.widths, rows, *table, lanes, ends, position
         )
     return Joined(ids[:total], offsets)
 
@@ -111,26 +116,65 @@ def _segments(fields: Sequence[Spans]) -> list[list[Spans]]:
     return segments if segments[-1] or len(segments) == 1 else segments[:-1]
 
 
-def _placed(
-    segments: list[list[Spans]], counts: npt.NDArray[np.int64], lanes: int, dtype: np.dtype[Any]
-) -> list[_Fixed]:
-    """The fields of fixed width, with their tables as words."""
-    placed = []
-    first_word = 0
-    for segment, count in zip(segments, counts.tolist(), strict=True):
-        place = 0
+def _planned(segments: list[list[Spans]], lanes: int, dtype: np.dtype[Any]) -> _Plan:
+    """Give every field of fixed width its words."""
+    fields: list[_Fixed] = []
+    counts: list[int] = []
+    places: list[int] = []
+    widths: list[int] = []
+    for segment in segments:
+        before, place, begin = len(places), 0, 0  # begin: where the current word stands
         for field in segment:
             if not field.width:
                 continue
-            first, stop = place // lanes, -(-(place + field.width) // lanes)
-            padded = np.zeros((len(field.table), (stop - first) * lanes), dtype)
-            shift = place - first * lanes
+            if place == begin or place + field.width > begin + lanes:
+                begin = place
+                places.append(begin)
+            first = len(places) - 1
+            for _ in range(lanes, field.width, lanes):
+                begin += lanes
+                places.append(begin)
+            padded = np.zeros((len(field.table), (len(places) - first) * lanes), dtype)
+            shift = place - places[first]
             padded[:, shift : shift + field.width] = field.table
-            tables = frozen(padded.view(np.uint64).T)
-            placed.append(_Fixed(field.codes, slice(first_word + first, first_word + stop), tables))
+            words = padded.view(np.uint64).T
+            fields.append(_Fixed(field.codes, slice(first, len(places)), frozen(words)))
             place += field.width
-        first_word += count
-    return placed
+        counts.append(len(places) - before)
+        widths.append(place)
+    return _Plan(_united(fields), *(np.array(each, np.int64) for each in (counts, places, widths)))
+
+
+def _united(fields: list[_Fixed]) -> list[_Fixed]:
+    """The fields, those that bin the same numbers as one."""
+    found: list[_Fixed] = []
+    for field in fields:
+        source = field.source
+        twin = next((i for i, other in enumerate(found) if _same_numbers(other, field)), None)
+        if twin is None or not isinstance(source, Binned):
+            found.append(field)
+            continue
+        other = found[twin]
+        assert isinstance(other.source, Binned)
+        both, (code, other_code) = united(source, other.source)
+        if cells(both.edges) is None:
+            found.append(field)
+            continue
+        first = min(field.words.start, other.words.start)
+        stop = max(field.words.stop, other.words.stop)
+        tables = np.zeros((stop - first, len(code)), np.uint64)
+        for part, codes in ((field, code), (other, other_code)):
+            tables[part.words.start - first : part.words.stop - first] |= part.tables[:, codes]
+        found[twin] = _Fixed(both, slice(first, stop), frozen(tables))
+    return found
+
+
+def _same_numbers(one: _Fixed, other: _Fixed) -> bool:
+    return (
+        isinstance(one.source, Binned)
+        and isinstance(other.source, Binned)
+        and one.source.numbers.__array_interface__ == other.source.numbers.__array_interface__
+    )
 
 
 def _texts(segments: list[list[Spans]], lanes: int, dtype: np.dtype[Any]) -> _Texts:
@@ -150,7 +194,9 @@ def _texts(segments: list[list[Spans]], lanes: int, dtype: np.dtype[Any]) -> _Te
         n_values += int(text.offsets[-1])
     spare = np.zeros(lanes, dtype)
     offsets.append(np.array([n_values]))
-    return _Texts(sources, np.concatenate([*values, spare]), np.concatenate(offsets))
+    # Half the bytes where they suffice: the table is looked up at random.
+    small = np.int32 if n_values < 1 << 31 else np.int64
+    return _Texts(sources, np.concatenate([*values, spare]), np.concatenate(offsets).astype(small))
 
 
 def _length_of_texts(texts: _Texts) -> int:
@@ -217,26 +263,23 @@ def _loop_length(codes: Any, offsets: Any) -> int:
 
 
 def _loop_write(
-    words: Any, counts: Any, widths: Any, rows: Any, offsets: Any, values: Any, ids: Any,
-    lanes: int, ends: Any, position: int,
+    words: Any, counts: Any, places: Any, widths: Any, rows: Any,
+    offsets: Any, values: Any, ids: Any, lanes: int, ends: Any, position: int,
 ) -> int:  # fmt: skip
     for event in range(len(ends)):
         word = 0
         for segment in range(len(widths)):
-            target = position
             for _ in range(counts[segment]):
-                ids[np.uint64(target)] = words[word, event]
+                ids[np.uint64(position + places[word])] = words[word, event]
                 word += 1
-                target += lanes
             position += widths[segment]
             row = np.uint64(rows[segment, event])
-            source, stop = offsets[row], offsets[row + np.uint64(1)]
-            length = stop - source
+            source, stop = np.int64(offsets[row]), np.int64(offsets[row + np.uint64(1)])
             target = position
+            position += int(stop - source)
             while source < stop:
                 ids[np.uint64(target)] = values[np.uint64(source)]
                 source += lanes
                 target += lanes
-            position += length
         ends[event] = position
     return position
