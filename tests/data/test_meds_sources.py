@@ -28,7 +28,7 @@ SCHEMA = DomainSchema(
 
 @pytest.fixture(scope="module")
 def meds(data_root):
-    table = read_meds(data_root / "health" / "mimic_iv_demo_meds")
+    table = read_meds(data_root / "health" / "mimic_iv_demo_meds").take_entities(range(30))
     kind = pl.col("code").str.split("//").list.first().str.to_lowercase()
     frame = table.frame.with_columns(
         source=pl.when(kind.is_in(["lab", "medication"])).then(kind).otherwise(pl.lit("other"))
@@ -53,7 +53,7 @@ def test_codes_with_values_come_back(meds):
     assert value.is_null().equals(shown.is_null().alias("numeric_value"))
     inside = ((low <= shown) & (shown <= high)).drop_nulls()
     assert inside.all()
-    assert len(inside) > 300_000
+    assert len(inside) > 80_000
 
     # What was decoded is encoded to the same ids: nothing more is lost on the way.
     again = frame.with_columns(numeric_value=value)

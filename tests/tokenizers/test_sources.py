@@ -24,7 +24,7 @@ from domainformer.tokenizers import DomainTokenizer
 from domainformer.tokenizers.fields import ElapsedTimeTokenizer, TextTokenizer
 
 PROPERTY = settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -381,6 +381,8 @@ def test_the_order_of_the_rows_and_large_passes_do_not_matter(monkeypatch):
     again = tokenizer.encode(frame)
     assert np.array_equal(again.ids, whole.ids)
     assert np.array_equal(again.event_offsets, whole.event_offsets)
+    monkeypatch.setattr(trimming, "_ODD", np.zeros_like(trimming._ODD))  # all sums collide
+    assert np.array_equal(tokenizer.encode(frame).ids, whole.ids)
     shuffled = np.random.default_rng(0).permutation(frame.height)
     rows, mixed = event_ids(whole), event_ids(tokenizer.encode(frame[shuffled]))
     assert mixed == [rows[i] for i in shuffled]

@@ -25,7 +25,10 @@ from domainformer.tokenizers.forms import EventForm, Ints
 from domainformer.tokenizers.kernels import Joined
 from domainformer.tokenizers.slots import BPE
 
-_EVENTS_PER_PASS = 1 << 16
+_EVENTS_PER_PASS = 1 << 18
+# Events whose ids, and what is counted of them, stay in the L2 cache.
+_BLOCK = 1 << 12
+_ODD = np.random.default_rng(0).integers(0, 1 << 62, 1 << 16, dtype=np.int64) * 2 + 1
 
 
 def trim(form: EventForm, joined: Joined) -> Joined:
@@ -84,13 +87,22 @@ def _without(form: EventForm, joined: Joined) -> Joined:
     """Drop the tokens of optional fields without a value wherever they stand."""
     kept = np.ones(form.layout.vocab_size, np.bool_)
     kept[form.never] = False
-    keep = kept[joined.ids]
-    for lacking, step, other in form.lacking:
-        at = np.flatnonzero(joined.ids == lacking)
-        keep[at] = joined.ids[at + step] != other
-    before = np.zeros(len(keep) + 1, np.int64)
-    np.cumsum(keep, out=before[1:])
-    return Joined(joined.ids[keep], before[joined.offsets])
+    ids, offsets = np.empty_like(joined.ids), np.empty_like(joined.offsets)
+    offsets[0] = written = 0
+    for start in range(0, len(offsets) - 1, _BLOCK):
+        ends = joined.offsets[start : start + _BLOCK + 1]
+        own = joined.ids[ends[0] : ends[-1]]
+        keep = kept[own]
+        for lacking, step, other in form.lacking:
+            at = np.flatnonzero(own == lacking)
+            keep[at] = own[at + step] != other
+        before = np.cumsum(keep, dtype=np.int32)
+        stays = own[keep]
+        # No event is empty, so that each has a last id.
+        offsets[start + 1 : start + len(ends)] = written + before[ends[1:] - ends[0] - 1]
+        ids[written : written + len(stays)] = stays
+        written += len(stays)
+    return Joined(ids[:written], offsets)
 
 
 def _shortened(form: EventForm, values: Ints, offsets: Ints) -> Ragged:
@@ -162,17 +174,36 @@ def _rewrite(
     matrix[:, :-1][inside] = own[where]
     matrix[:, -1] = room
     # Many events say the same, so that each text is shortened once for each room.
-    distinct, code = np.unique(matrix, axis=0, return_inverse=True)
+    distinct, code = _distinct_rows(matrix)
     rows: list[list[int]] = [[] for _ in distinct]
     for budget in np.unique(distinct[:, -1]).tolist():
         of_budget = np.flatnonzero(distinct[:, -1] == budget)
         texts = [bpe.decode(row[row >= 0].tolist()) for row in distinct[of_budget, :-1]]
         for index, cut in zip(of_budget, bpe.truncate(texts, budget), strict=True):
             rows[index] = cut.ids
-    short = Ragged.of(rows).take(code.reshape(-1))
+    short = Ragged.of(rows).take(code)
     written = np.diff(short.offsets)
     keep[where] = False
     stay = (first[:, None] + columns)[columns < written[:, None]]
     values[stay] = form.layout.of_pieces(short.values.astype(np.int64))
     keep[stay] = True
     return written
+
+
+def _distinct_rows(matrix: Ints) -> tuple[Ints, Ints]:
+    """The distinct rows of a matrix, and for each row which of them it is.
+
+    Rows are told apart by a 64-bit sum, which sorts many times faster than rows do; should two
+    share a sum, they are compared themselves.
+
+    Example:
+        >>> distinct, code = _distinct_rows(np.array([[2, 1], [1, 2], [2, 1]]))
+        >>> len(distinct), distinct[code].tolist()
+        (2, [[2, 1], [1, 2], [2, 1]])
+    """
+    sums = matrix @ _ODD[np.arange(matrix.shape[1]) % len(_ODD)]
+    _, first, code = np.unique(sums, return_index=True, return_inverse=True)
+    distinct, code = matrix[first], code.reshape(-1)
+    if not np.array_equal(distinct[code], matrix):
+        distinct, code = np.unique(matrix, axis=0, return_inverse=True)
+    return distinct, code.reshape(-1)
