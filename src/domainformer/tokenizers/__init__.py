@@ -8,7 +8,8 @@
     merges/               one token for what often occurs together (ActionPiece)
     domain.py             DomainTokenizer: fit, encode, decode, save: start here
     statistics/, fitting.py                          what a fit knows: mergeable, bounded
-    encoder.py, kernels.py, events.py, decoder.py    its bulk, single-event and inverse paths
+    encoder.py, spans.py, kernels/                   its bulk path: columns, codes, ids
+    events.py, decoder.py                            its single-event and inverse paths
     vocabulary.py, hub.py, builder.py                Hugging Face: files, tokens, builder
     change/               extend, drift, diff_tokenizers: when data change
     inspection/           what the tokens say, and whether the tokenizer keeps its promises

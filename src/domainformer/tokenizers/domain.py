@@ -223,7 +223,8 @@ class DomainTokenizer(StatisticalFit):
             table: Events; a DataFrame is one history (entity 0) in the order of its rows, and
                 cannot give elapsed times.
             roles: Split role of each event, uint8 [n_events], carried along.
-            compiled: Use numba (extra ``fast``); None where it is installed. The ids are equal.
+            compiled: Use numba (extra ``fast``); None where it is installed and the events are
+                many. The ids are equal.
 
         Raises:
             SchemaError: The table does not fit the schema.
