@@ -253,7 +253,7 @@ def read_events(
         return EventTable.read(source)
     if entity is None or time is None:
         table = scan(source)
-        columns, own = table.schema(), _columns_of(model)
+        columns, own = table.schema(), columns_of(model)
         if own.get("entity") in columns and entity in (None, own["entity"]):
             entity = own["entity"]
             if own["time"] is None or own["time"] in columns:
@@ -264,7 +264,7 @@ def read_events(
     return EventTable.read(source, entity=entity, time=time)
 
 
-def _columns_of(model: str | Path | None) -> dict[str, Any]:
+def columns_of(model: str | Path | None) -> dict[str, Any]:
     """The ``data`` section of a model's making; empty where there is none to be read."""
     if model is None:
         return {}

@@ -9,11 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from domainformer.distributed.progress import Progress as Stage
 
 # A pipe or a file has no width of its own; tables need room.
 WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 132
@@ -61,6 +72,61 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=messages, transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def working(label: str) -> Iterator[Callable[[str], None]]:
+    """Show what a verb is at, on a terminal alone.
+
+    Yields:
+        What takes the name of each step.
+    """
+    if not messages.is_terminal:
+        yield lambda step: None
+        return
+    with messages.status(label) as status:
+        yield lambda step: status.update(f"{label}: {escape(step)}")
+
+
+@contextlib.contextmanager
+def stages() -> Iterator[Callable[[Stage], None]]:
+    """Show how far a job of several stages is: a bar for each, or a line now and then.
+
+    Yields:
+        What takes the reports of `domainformer.distributed`.
+    """
+    if not messages.is_terminal:
+        yield _stage_lines()
+        return
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=messages, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(stage: Stage) -> None:
+            if stage.stage not in tasks:
+                tasks[stage.stage] = bar.add_task(stage.stage, total=stage.total, note="")
+            left = "" if stage.seconds_left is None else f", {_time(stage.seconds_left)} left"
+            note = f"{stage.events:,} events{left}"
+            bar.update(tasks[stage.stage], completed=stage.done, total=stage.total, note=note)
+
+        yield tell
+
+
+def _stage_lines() -> Callable[[Stage], None]:
+    told = time.monotonic()
+
+    def tell(stage: Stage) -> None:
+        nonlocal told
+        if stage.done < stage.total and time.monotonic() - told >= SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            say(str(stage))
+
+    return tell
 
 
 def _lines(label: str) -> Callable[[int, int], None]:

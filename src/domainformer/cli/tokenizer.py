@@ -1,15 +1,18 @@
-"""Verbs about a tokenizer: ``tokenizer fit``, ``show``, ``validate``; and ``tokenize``."""
+"""Verbs about a tokenizer: ``show``, ``validate``, ``semantic-ids``, ``merges``.
+
+Those that read all events are in `tokenize`, those for when the data change in `change`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from domainformer.cli import tokenize
+from domainformer.cli import change, tokenize
 from domainformer.cli.data import Entity, Table, Time
-from domainformer.cli.output import JSON, next_command, progress, show
+from domainformer.cli.output import JSON, OVERWRITE, next_command, progress, say, show
 
 tokenizer_app = typer.Typer(
     help="Fit a tokenizer on a table, or look at one.", no_args_is_help=True
@@ -20,9 +23,17 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a saved tokenizer or mod
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs, and those that read all events, to the application."""
-    tokenizer_app.command("fit")(tokenize.tokenizer_fit)
-    tokenizer_app.command("show")(tokenizer_show)
-    tokenizer_app.command("validate")(tokenizer_validate)
+    for name, verb in (
+        ("fit", tokenize.tokenizer_fit),
+        ("show", tokenizer_show),
+        ("validate", tokenizer_validate),
+        ("extend", change.tokenizer_extend),
+        ("diff", change.tokenizer_diff),
+        ("drift", change.tokenizer_drift),
+        ("semantic-ids", tokenizer_semantic_ids),
+        ("merges", tokenizer_merges),
+    ):
+        tokenizer_app.command(name)(verb)
     app.add_typer(tokenizer_app, name="tokenizer")
     app.command()(tokenize.tokenize)
 
@@ -33,6 +44,9 @@ def tokenizer_show(
         str | None, typer.Argument(help="Events to take the example of; none: it is made up.")
     ] = None,
     field: Annotated[str | None, typer.Option(help="One field, with all its tokens.")] = None,
+    merges: Annotated[
+        Path | None, typer.Option(help="The first merges of this file, told in tokens.")
+    ] = None,
     entity: Entity = None,
     time: Time = None,
     as_json: bool = JSON,
@@ -41,14 +55,20 @@ def tokenizer_show(
     from domainformer.cli.start import model_folder
     from domainformer.quickstart import read_events
     from domainformer.tokenizers import (
+        ActionPieceMerges,
         DomainTokenizer,
         describe_tokenizer,
         describe_vocabulary,
         render_vocabulary,
     )
+    from domainformer.tokenizers.inspection import describe_merges
 
     home = model_folder(folder)
     fitted = DomainTokenizer.from_pretrained(home)
+    if merges is not None:
+        told = describe_merges(ActionPieceMerges.load(merges), fitted)
+        show(told.to_json() if as_json else told.render(), as_json=as_json)
+        return
     if field is not None:
         described = describe_vocabulary(fitted, field=field)
         show(described if as_json else render_vocabulary(described), as_json=as_json)
@@ -85,3 +105,81 @@ def tokenizer_validate(
     if report.ok:
         next_command(f"domainformer tokenize {table} --tokenizer {folder} --output store")
     raise typer.Exit(report.exit_code)
+
+
+def tokenizer_semantic_ids(
+    table: Table,
+    field: Annotated[str, typer.Option(help="Column of the entities, such as product.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    entity: Entity = None,
+    time: Time = None,
+    items: Annotated[
+        str | None, typer.Option(help="Table with a row per entity; none: from the events.")
+    ] = None,
+    method: Annotated[
+        Literal["rqvae", "kmeans"], typer.Option(help="kmeans is lighter, and needs no torch.")
+    ] = "rqvae",
+    levels: Annotated[int, typer.Option(help="Codes of an entity.", min=1)] = 3,
+    codes: Annotated[int, typer.Option(help="Different codes of a level.", min=2)] = 256,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    overwrite: bool = OVERWRITE,
+    as_json: bool = JSON,
+) -> None:
+    """Give every entity of a column a short code that like entities share."""
+    from domainformer.cli.start import fresh_file
+    from domainformer.quickstart import read_events
+    from domainformer.schema import FieldSpec
+    from domainformer.tokenizers import fit_semantic_ids
+
+    target = fresh_file(output, overwrite)
+    options = {"semantic_levels": levels, "semantic_codes": codes}
+    spec = FieldSpec(field, "categorical_entity", **options)
+    events = read_events(table, entity=entity, time=time)
+    with progress("fitting codes") as tell:
+        found = fit_semantic_ids(
+            events,
+            spec,
+            items=items,
+            method=method,
+            seed=seed,
+            progress=lambda done, total, what: tell(done, total),
+        )
+    found.tokenizer.save(target, overwrite=overwrite)
+    show(found.to_json() if as_json else found.render(), as_json=as_json)
+    say(f"wrote {target}; the schema asks for it by semantic_levels: {levels}")
+    next_command(
+        f"domainformer tokenizer fit {table} --schema schema.yaml --semantic-ids {field}={target}"
+    )
+
+
+def tokenizer_merges(
+    store: Annotated[Path, typer.Argument(help="Token store, as `tokenize` writes it.")],
+    tokenizer: Annotated[Path, typer.Option(help="Folder of its tokenizer or model.")],
+    output: Annotated[Path, typer.Option(help="File to write (JSON).")] = Path("merges.json"),
+    vocab_size: Annotated[int, typer.Option(help="Tokens in all to reach.", min=5)] = 40_000,
+    merged: Annotated[Path | None, typer.Option(help="Also write the merged store here.")] = None,
+    overwrite: bool = OVERWRITE,
+    as_json: bool = JSON,
+) -> None:
+    """Learn one token for what often occurs together (ActionPiece), from training events."""
+    from domainformer.cli.start import fresh_file, model_folder
+    from domainformer.data import TokenStore
+    from domainformer.tokenizers import DomainTokenizer, learn_merges
+
+    target = fresh_file(output, overwrite)
+    fitted = DomainTokenizer.from_pretrained(model_folder(tokenizer))
+    events = TokenStore.open(store).events()
+    with progress("learning merges") as tell:
+        result = learn_merges(
+            events,
+            vocab_size,
+            tell,
+            slot_of_id=fitted.layout.slot_of_id,
+            vocab=fitted.vocab,
+        )
+    result.merges.save(target, overwrite=overwrite)
+    if merged is not None:
+        TokenStore.write(merged, result.merges.encode(events), overwrite=overwrite)
+    show(result.to_json() if as_json else result.render(), as_json=as_json)
+    say(f"wrote {target}" + (f" and {merged}" if merged else ""))
+    next_command(f"domainformer tokenizer show {tokenizer} --merges {target}")

@@ -4,6 +4,7 @@
 
     describe.py   describe_tokenizer, describe_vocabulary: tables of positions and tokens
     annotate.py   annotate_event: one event, token by token; typical.py makes one up
+    merged.py     describe_merges: what merged tokens stand for
     meaning.py    what one token says, in words
     validate.py   validate_tokenizer: a report; checks.py and truth.py hold the checks
 
@@ -24,6 +25,7 @@ from domainformer.tokenizers.inspection.describe import (
     describe_vocabulary,
     render_vocabulary,
 )
+from domainformer.tokenizers.inspection.merged import MergesDescription, describe_merges
 from domainformer.tokenizers.inspection.validate import ValidationReport, validate_tokenizer
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "TokenizerDescription",
     "describe_vocabulary",
     "render_vocabulary",
+    "describe_merges",
+    "MergesDescription",
     "annotate_event",
     "example_event",
     "AnnotatedEvent",
