@@ -8,9 +8,10 @@ What a new id begins with:
   mean of the rows of the field's values, so that the new value begins as an average one.
 - *A merge*: the mean of the rows of the two tokens that it joins.
 
-The logits of all old ids are what they were, for any input; the new ids take their own share of
+The logits of all old ids are what they were, for any old input; the new ids take their own share of
 the probability, so that an old id with probability p has p / (1 + r), where r is what the new ids'
-exponentials add to the old sum. Copy heads copy whatever ids they see, and need nothing.
+exponentials add to the old sum. Copy heads copy whatever ids they see and need nothing: what they
+copy keeps its share, and only the vocabulary's part of the mixture shrinks.
 """
 
 from __future__ import annotations
