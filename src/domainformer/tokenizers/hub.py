@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 KIND = "domainformer.tokenizer"
 VERSION = 2
-"""The format that is written: 1 (domainformer 0.1), 2 (extensions, and what the fit has seen)."""
+"""The format that is written; 2 brought extensions, and what the fit has seen."""
 READABLE = (1, 2)
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
