@@ -108,7 +108,7 @@ def test_the_order_of_the_fields(cards):
     assert order[0] == "branch", "what never changes within an entity comes first"
     groups = [FieldType.NUMERICAL_DISCRETE, FieldType.SIGN, FieldType.NUMERICAL_CONTINUOUS]
     rest = [spec.field_type for spec in infer_schema(steady).schema.fields][3:]
-    assert rest == [*groups, FieldType.TEMPORAL, FieldType.TEXT]
+    assert rest == [*groups, FieldType.TEXT, FieldType.TEMPORAL]
 
 
 def test_the_order_of_the_rows_does_not_matter(cards):

@@ -23,8 +23,8 @@ EXPECTED = {
             "expense": FIXED,
             "amount_sign": SIGN,
             "amount": AMOUNT,
-            "date": TIME,
             "merchant": TEXT,
+            "date": TIME,
         },
         {
             "mcc": "no value",

@@ -3,7 +3,7 @@
 ::
 
     table ─▶ roles (entity, time, label) ─▶ profiles ─▶ drop what says nothing ─▶ drop what is
-    said twice ─▶ decide each column ─▶ order the fields: stable categories first, text last
+    said twice ─▶ decide each column ─▶ order the fields: stable categories first, times last
 
 Everything is measured on all rows, except the dependence between columns, which is measured on
 evenly spaced rows of tables beyond 500,000 (a note says so).
@@ -37,8 +37,10 @@ _ORDER = {
     FieldType.NUMERICAL_DISCRETE: 1,
     FieldType.SIGN: 2,
     FieldType.NUMERICAL_CONTINUOUS: 2,
-    FieldType.TEMPORAL: 3,
-    FieldType.TEXT: 4,
+    # A text ends where it will: what follows it has to guess first whether it has ended. Let that
+    # be the calendar, not the category that begins the next event and is best copied from this.
+    FieldType.TEXT: 3,
+    FieldType.TEMPORAL: 4,
 }
 
 
@@ -138,7 +140,7 @@ def _decided_time(survey: Survey, column: str) -> Decision:
 def _ordered(
     decisions: Mapping[str, Decision], profiles: Mapping[str, ColumnProfile]
 ) -> list[FieldSpec]:
-    """Categories (the most stable first), counts, signs and magnitudes, times, texts."""
+    """Categories (the most stable first), counts, signs and magnitudes, texts, times."""
     specs = [spec for decision in decisions.values() for spec in decision.fields]
 
     def place(spec: FieldSpec) -> tuple[int, float]:
