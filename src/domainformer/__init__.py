@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         split_by_time,
         write_simulated,
     )
+    from domainformer.distributed import TokenizePlan, fit_files, tokenize_files
     from domainformer.errors import DomainformerError
     from domainformer.evaluation import Evaluation, aggregate_features
     from domainformer.evaluation.evaluate import evaluate
@@ -143,6 +144,9 @@ __all__ = [
     "DomainTokenizer",
     "DomainTokenizerBuilder",
     "FitStatistics",
+    "fit_files",
+    "tokenize_files",
+    "TokenizePlan",
     "add_domain_tokens",
     "extend",
     "drift",
@@ -198,6 +202,7 @@ _PACKAGES = {
         "split_by_time",
         "write_simulated",
     ),
+    "distributed": ("TokenizePlan", "fit_files", "tokenize_files"),
     "errors": ("DomainformerError",),
     "evaluation": ("Evaluation", "aggregate_features", "evaluate", "next_event", "probe"),
     "inference": (

@@ -28,7 +28,9 @@ def make_frame(seed=0, n=3_000, entities=120):
     at = np.datetime64("2024-01-01", "us") + rng.integers(0, 9_000, n) * np.timedelta64(3_600, "s")
     return pl.DataFrame(
         {
-            "who": [None if u < 0.01 else f"client {int(120 * u**2) % entities}" for u in rng.random(n)],
+            "who": [
+                None if u < 0.01 else f"client {int(120 * u**2) % entities}" for u in rng.random(n)
+            ],
             "at": pl.Series(at).set(pl.Series(rng.random(n) < 0.02), None),
             "kind": rng.choice(["tea", "cake", "[PAD]", None], n),
             "amount": np.where(rng.random(n) < 0.05, np.nan, rng.lognormal(2, 1, n)),

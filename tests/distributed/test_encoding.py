@@ -51,7 +51,10 @@ def test_batches_files_and_order_give_the_same_bytes(tmp_path, frame, files, tok
     expected = digests(tokenize_files(files, tokenizer, tmp_path / "0", **KEYS).path)
     distinct = frame.unique(["who", "at"], maintain_order=True)
     options = {"batch_events": 17}
-    assert digests(tokenize_files(files, tokenizer, tmp_path / "1", **KEYS, **options).path) == expected
+    assert (
+        digests(tokenize_files(files, tokenizer, tmp_path / "1", **KEYS, **options).path)
+        == expected
+    )
     paths = sorted(files.iterdir())[::-1]
     assert digests(tokenize_files(paths, tokenizer, tmp_path / "2", **KEYS).path) == expected
     other = write_files(frame, tmp_path / "cut", 7, group=33)

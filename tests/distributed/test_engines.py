@@ -1,6 +1,5 @@
 """Real pools, a real Ray and a real local Spark give the bytes that one process gives."""
 
-import builtins
 import contextlib
 import logging
 import os
@@ -10,7 +9,7 @@ import pytest
 
 from domainformer.distributed import fit_files, tokenize_files
 from domainformer.distributed.engines import ENGINES, connect
-from domainformer.errors import DataError, MissingExtraError, MissingProgramError
+from domainformer.errors import DataError
 
 from .conftest import KEYS, SCHEMA, digests, write_files
 
@@ -83,37 +82,12 @@ def test_errors_of_workers_arrive_as_they_were(name, tmp_path, frame, tokenizer,
         pytest.importorskip({"ray": "ray", "spark": "pyspark"}[name])
     shared(name)
     bad = frame.with_columns(pl.col("at").cast(pl.String)).with_columns(
-        pl.when(pl.int_range(pl.len()) == 2_000).then(pl.lit("05/04/2024")).otherwise("at").alias("at")
+        pl.when(pl.int_range(pl.len()) == 2_000)
+        .then(pl.lit("05/04/2024"))
+        .otherwise("at")
+        .alias("at")
     )
     folder = write_files(bad, tmp_path / "in", 2)
     with pytest.raises(DataError, match=r"part-001\.parquet, row 501"):
         tokenize_files(folder, tokenizer, tmp_path / "s", **KEYS, engine=name, workers=2)
     assert not (tmp_path / "s").exists()
-
-
-@pytest.mark.parametrize(("name", "package"), [("ray", "ray"), ("spark", "pyspark")])
-def test_an_engine_that_is_not_installed(name, package, monkeypatch):
-    real = builtins.__import__
-
-    def without(module, *args, **kwargs):
-        if module.partition(".")[0] == package:
-            raise ImportError(module)
-        return real(module, *args, **kwargs)
-
-    connection = connect(name, 1)
-    monkeypatch.setattr(builtins, "__import__", without)
-    with (
-        pytest.raises(MissingExtraError, match=rf"pip install 'domainformer\[{name}\]'"),
-        connection,
-    ):
-        pass
-
-
-def test_spark_without_java(monkeypatch, tmp_path):
-    pytest.importorskip("pyspark")
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingProgramError, match="Java 17") as caught, connect("spark", 1):
-        pass
-    assert "set JAVA_HOME" in str(caught.value)
-    assert isinstance(caught.value, ImportError)

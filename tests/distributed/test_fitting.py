@@ -99,7 +99,11 @@ def test_another_hash_seed_gives_the_same_tokenizer(tmp_path, files, oracle):
     command = [sys.executable, "-c", code, str(files), str(tmp_path / "schema.yaml")]
     expected = DomainTokenizer(SCHEMA, **BPE).fit(oracle).fingerprint
     out = subprocess.run(
-        command, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, check=True, text=True
+        command,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        check=True,
+        text=True,
     )
     assert out.stdout.strip() == expected
 

@@ -118,7 +118,9 @@ def test_another_tokenizer_files_or_options_are_refused(tmp_path, frame, tokeniz
     assert digests(again.path) == digests(fresh.path)
 
 
-def test_without_the_check_a_changed_file_would_be_mixed_in(tmp_path, frame, tokenizer, monkeypatch):
+def test_without_the_check_a_changed_file_would_be_mixed_in(
+    tmp_path, frame, tokenizer, monkeypatch
+):
     """The sabotage twin: what the refusal prevents does happen without it."""
     files = write_files(frame, tmp_path / "in", 3)
     stopped(files, tokenizer, tmp_path / "s")

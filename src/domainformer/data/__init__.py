@@ -8,7 +8,10 @@
 Start at ``table.py``: an EventTable is columns sorted by entity and time with an offsets array,
 and all else builds on it. ``keys.py`` makes entity and time columns comparable; ``readers.py``
 (with ``delimited.py`` for CSV) and ``meds.py`` open files, ``frames.py`` takes the tables of other
-libraries, ``sources.py`` stacks the tables of several kinds of event; ``splits.py`` keeps training and test apart; ``simulate.py`` makes tables of any size.
+libraries, ``sources.py`` stacks the tables of several kinds of event; ``splits.py`` keeps training
+and test apart; ``simulate.py`` makes tables of any size. What exceeds memory is read by
+``event_files.py`` (with ``columns.py`` for types) and brought together by entity in
+``grouping.py`` (with ``hashing.py``).
 After the tokenizer, ``tokens.py`` holds ragged ids in memory, ``store.py`` and ``shards.py`` on
 disk; ``packing.py`` cuts windows and fills rows, ``budgets.py`` cuts them where sources have shares
 of the context, ``dataset.py`` serves them.

@@ -129,8 +129,7 @@ def plain(array: pa.Array, kind: pa.DataType, place: Place) -> pa.Array:
         values = array.dictionary
         few = len(values) * _LEAST_REPETITION <= len(array) and is_stringy(kind)
         if few and array.indices.type == pa.int32() and not values.null_count:
-            coded = pa.DictionaryArray.from_arrays(array.indices, _cast(values, kind, place))
-            return coded
+            return pa.DictionaryArray.from_arrays(array.indices, _cast(values, kind, place))
         array = _decoded(array)
     return array if array.type == kind else _cast(array, kind, place)
 

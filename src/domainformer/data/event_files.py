@@ -235,9 +235,7 @@ class EventFiles:
         except _ERRORS as error:
             raise _damaged(path, error) from error
 
-    def _normalised(
-        self, batch: pa.RecordBatch, file: int, row: int, seen: Seen
-    ) -> pa.RecordBatch:
+    def _normalised(self, batch: pa.RecordBatch, file: int, row: int, seen: Seen) -> pa.RecordBatch:
         """Columns in the common types, without the rows that have no entity."""
         where = self.files[file]
         present = {name: batch.column(name) for name in batch.schema.names}
@@ -360,8 +358,10 @@ def frame_of(batch: pa.RecordBatch) -> pl.DataFrame:
         ['tea', 'cake', 'tea']
     """
     return pl.DataFrame(
-        [series_of(array).alias(name) for name, array in zip(
-            batch.schema.names, batch.columns, strict=True)]
+        [
+            series_of(array).alias(name)
+            for name, array in zip(batch.schema.names, batch.columns, strict=True)
+        ]
     )
 
 

@@ -69,9 +69,7 @@ def shard_count(event_bytes: int, memory: int) -> int:
     return count
 
 
-def write_runs(
-    files: EventFiles, portion: Portion, folder: Path, *, memory: int
-) -> dict[str, Any]:
+def write_runs(files: EventFiles, portion: Portion, folder: Path, *, memory: int) -> dict[str, Any]:
     """Write the events of one portion as runs, and return a receipt (plain JSON data).
 
     Args:
@@ -138,7 +136,8 @@ def _plain_bytes(column: pa.Array) -> int:
         return int(used @ sizes) + 4 * len(column)
     if is_stringy(column.type):
         return int(pc.sum(pc.binary_length(column)).as_py() or 0) + 4 * len(column)
-    return max(1, column.type.bit_width // 8) * len(column)
+    width: int = max(1, column.type.bit_width // 8)
+    return width * len(column)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ def hash_entities(column: pa.Array) -> Hashes:
         codes = column.indices.fill_null(0).to_numpy(zero_copy_only=False)
         if not len(column.dictionary):
             return np.zeros(len(column), np.uint64)
-        return hash_entities(column.dictionary)[codes]
+        spread: Hashes = hash_entities(column.dictionary)[codes]
+        return spread
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         wide = pa.uint64() if kind == pa.uint64() else pa.int64()
         values = column.cast(wide).fill_null(0).to_numpy(zero_copy_only=False)

@@ -338,9 +338,7 @@ def cut_value(cut: Cut, *, time: str, integer: bool) -> int:
     if integer:
         if isinstance(cut, int) and not isinstance(cut, bool):
             return cut
-        raise DataError(
-            f"the cut {cut!r} is no whole number", why=f"{time} holds whole numbers"
-        )
+        raise DataError(f"the cut {cut!r} is no whole number", why=f"{time} holds whole numbers")
     try:
         moment = dt.datetime.fromisoformat(cut) if isinstance(cut, str) else cut
         if not isinstance(moment, dt.date):

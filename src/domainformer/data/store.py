@@ -18,8 +18,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +33,7 @@ from domainformer.artifacts import (
     verify_directory,
     write_json,
 )
-from domainformer.data.shards import Shard, shard_files, shard_name, write_shard
+from domainformer.data.shards import Shard, link_shard, shard_files, shard_name, write_shard
 from domainformer.data.tokens import (
     History,
     Ints,
@@ -181,9 +179,7 @@ class TokenStore:
         ):
             for index, folder in enumerate(shards):
                 target = staging / shard_name(index)
-                target.mkdir()
-                for name in shard_files(with_roles=has_roles):
-                    _link(folder / name, target / name)
+                link_shard(folder, target, with_roles=has_roles)
                 shard = Shard(
                     target,
                     tokenizer_fingerprint=tokenizer_fingerprint,
@@ -305,14 +301,6 @@ def _write_shards(staging: Path, shards: Iterator[TokenizedEvents]) -> dict[str,
         "n_events": n_events,
         "n_entities": sum(len(series) for series in names),
     }
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under another name: at once where the file system has links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _reading(shards: Iterator[TokenizedEvents]) -> Iterator[TokenizedEvents]:

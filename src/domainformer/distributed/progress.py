@@ -81,9 +81,7 @@ class Meter:
         seconds = time.monotonic() - self._start
         new = self._done - self._before
         left = seconds / new * (self._total - self._done) if new else None
-        self._callback(
-            Progress(self._stage, self._done, self._total, self._events, seconds, left)
-        )
+        self._callback(Progress(self._stage, self._done, self._total, self._events, seconds, left))
 
 
 def memory_bytes(memory: int | str) -> int:

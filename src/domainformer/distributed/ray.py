@@ -49,9 +49,7 @@ def connected(workers: int) -> Iterator[Run]:
             ray.shutdown()
 
 
-def _run(
-    ray: Any, workers: int, task: Task, units: Sequence[int]
-) -> Iterator[tuple[int, Receipt]]:
+def _run(ray: Any, workers: int, task: Task, units: Sequence[int]) -> Iterator[tuple[int, Receipt]]:
     blocks = [pa.table({"unit": pa.array([unit], pa.int64())}) for unit in units]
     done = ray.data.from_arrow(blocks).map_batches(
         partial(_run_table, task),
@@ -74,4 +72,3 @@ def _imported() -> Any:
     except ImportError:
         raise MissingExtraError("ray", extra="ray", purpose="engine='ray'") from None
     return ray
-

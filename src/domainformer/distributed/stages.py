@@ -155,4 +155,3 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if hasattr(error, "next_step"):  # an error of ours that is an ImportError, say
             raise
         raise disk_error(folder, error.errno, str(error)) from error
-

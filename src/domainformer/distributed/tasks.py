@@ -7,6 +7,7 @@ it, and however often, the files are the same, so that stores are.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -24,7 +25,8 @@ from domainformer import errors
 from domainformer.artifacts import fsync_path
 from domainformer.data import EventTable
 from domainformer.data.event_files import EventFiles, Portion, Seen, frame_of
-from domainformer.data.grouping import EntityRows, Grouped, entity_rows, write_runs
+from domainformer.data.grouping import EntityRows, Grouped, entity_rows, joined, write_runs
+from domainformer.data.keys import integer_times
 from domainformer.data.shards import write_shard
 from domainformer.data.tokens import TokenizedEvents
 from domainformer.distributed.plan import TokenizePlan, from_rows, parsed_schema
@@ -88,9 +90,7 @@ class GroupTask(Task):
 
     def work_on(self, index: int) -> Receipt:
         """Write the runs of one portion."""
-        receipt = write_runs(
-            self.files, self.portions[index], self.work.runs, memory=self.memory
-        )
+        receipt = write_runs(self.files, self.portions[index], self.work.runs, memory=self.memory)
         pa.default_memory_pool().release_unused()
         sizes = {f"runs/{run['name']}.arrow": run["bytes"] for run in receipt["runs"]}
         return {**receipt, "events": receipt["seen"]["rows"], "files": sizes}
@@ -157,8 +157,6 @@ class FitTask(Task):
         if isinstance(table, EventTable):
             return table.filter(table.time_values < self.before)
         assert self.plan.time is not None
-        from domainformer.data.keys import integer_times
-
         early = integer_times(table[self.plan.time]) < self.before
         return table.filter(pl.Series(early))
 
@@ -235,7 +233,6 @@ def sorted_rows(batches: Iterator[pa.RecordBatch], plan: TokenizePlan) -> Iterat
     for batch in batches:
         if not batch.num_rows:
             continue
-        codes = batch.column(plan.entity)
         ids = frame_of(batch.select([plan.entity])).to_series()
         last = None if not held else frame_of(held[-1].select([plan.entity])).item(-1, 0)
         if not ids.is_sorted() or (last is not None and last > ids[0]):
@@ -250,14 +247,11 @@ def sorted_rows(batches: Iterator[pa.RecordBatch], plan: TokenizePlan) -> Iterat
             held = [batch]
         else:
             held.append(batch)
-        del codes
     if held:
         yield _rows_of(held, plan)
 
 
 def _rows_of(batches: list[pa.RecordBatch], plan: TokenizePlan) -> EntityRows:
-    from domainformer.data.grouping import joined
-
     names = batches[0].schema.names
     columns = {
         name: joined([batch.column(index) for batch in batches]) for index, name in enumerate(names)
@@ -322,8 +316,6 @@ def _rebuilt(task: Task, receipt: Receipt) -> DomainformerError:
 
 def disk_error(folder: str | Path, number: int | None, why: str) -> ArtifactError:
     """The error of a disk that is full or cannot be written while work is under way."""
-    import errno
-
     full = number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in why
     return ArtifactError(
         f"{folder} could not be written" + (": the disk is full" if full else ""),
@@ -345,5 +337,3 @@ def _write_bytes(path: Path, data: bytes) -> None:
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)
-
-
