@@ -70,9 +70,8 @@ _BY_TYPE: dict[FieldType, type[FieldTokenizer]] = {
     FieldType.TEXT: TextTokenizer,
 }
 _TEMPORAL: tuple[type[FieldTokenizer], ...] = (CalendarTokenizer, ElapsedTimeTokenizer)
-_BY_KIND = {
-    cls.kind: cls for cls in (*_BY_TYPE.values(), *_TEMPORAL, SemanticIdTokenizer, SourceTokenizer)
-}
+_APART: tuple[type[FieldTokenizer], ...] = (SemanticIdTokenizer, SourceTokenizer)
+_BY_KIND = {cls.kind: cls for cls in (*_BY_TYPE.values(), *_TEMPORAL, *_APART)}
 
 
 def field_tokenizers(spec: FieldSpec, *, time_kind: TimeKind = "datetime") -> list[FieldTokenizer]:
