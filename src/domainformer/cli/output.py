@@ -131,15 +131,18 @@ def _stage_lines() -> Callable[[Stage], None]:
 
 def _lines(label: str) -> Callable[[int, int], None]:
     """A line every 15 seconds, so that a log tells that the job lives and when it will end."""
-    started = told = time.monotonic()
+    told, before = time.monotonic(), 0
 
     def tell(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal told, before
         now = time.monotonic()
-        if done and done < total and now - told >= SECONDS_BETWEEN_LINES:
-            told = now
-            left = (now - started) * (total - done) / done
-            say(f"{label}: {done:,} of {total:,}, about {_time(left)} left")
+        if done >= total or now - told < SECONDS_BETWEEN_LINES:
+            return
+        # The pace since the last line: a job that warms up would else be told to take days.
+        pace = (done - before) / (now - told)
+        left = f", about {_time((total - done) / pace)} left" if before and pace > 0 else ""
+        say(f"{label}: {done:,} of {total:,}{left}")
+        told, before = now, done
 
     return tell
 
