@@ -5,10 +5,11 @@
 Every kind of field reads nulls, infinities, negative zero, NaN, subnormal numbers, dates from the
 year 1 to 9999 in several zones and units, 10 kB of text, lone surrogates, control characters,
 U+E000, and labels and texts that look like tokens. Each chunk has its own random schema, is fitted
-on some of its entities, and then checked row by row on all of them: ids in the ranges of their own
-fields, equal on all paths (plain and compiled columns, single events, Hugging Face on the rendered
-string), true of their values, and back again. Rows with lone surrogates, which no column can hold,
-go through the single-event path. Prints one line and writes benchmarks/results/fuzz.json.
+on some of its entities (and now and then extended), and then checked row by row on all of them:
+ids in the ranges of their own fields, equal on all paths (plain and compiled columns, single
+events, Hugging Face on the rendered string), true of their values, and back again. Rows with lone
+surrogates, which no column can hold, go through the single-event path. Prints one line and writes
+benchmarks/results/fuzz.json.
 """
 
 # ruff: noqa: E402 - the import path and threads are set before anything is imported
@@ -39,7 +40,7 @@ from domainformer.artifacts import write_json
 from domainformer.data import EventTable
 from domainformer.errors import DomainformerError
 from domainformer.schema import DomainSchema, FieldSpec
-from domainformer.tokenizers import DomainTokenizer, validate_tokenizer
+from domainformer.tokenizers import DomainTokenizer, extend, validate_tokenizer
 from domainformer.tokenizers.inspection.sample import Positions
 
 # ── what a table can hold ─────────────────────────────────────────────────────────────────────
@@ -265,6 +266,10 @@ def fuzz(rows, *, seed=0, chunk=20_000, say=lambda text: None):
         seen = table.take_entities(some if len(some) else [0])
         tokenizer = DomainTokenizer(schema, bpe_vocab_size=int(generator.choice([256, 300, 600])))
         tokenizer.fit(seen)
+        if generator.random() < 0.3:
+            # Ids of a field that lie apart take other paths than a single range.
+            newer = table.take_entities(np.arange(0, table.n_entities, 3))
+            tokenizer = extend(tokenizer, newer, most_merges=40).tokenizer
         report = validate_tokenizer(tokenizer, table, events=table.n_events)
         for check in report.checks:
             checked[check.name] += check.examined
