@@ -97,7 +97,7 @@ class StatisticalFit(ABC):
             DataError: A column has another type than in earlier parts.
 
         Example:
-            >>> from domainformer.schema import FieldSpec
+            >>> from domainformer import DomainSchema, DomainTokenizer, FieldSpec
             >>> schema = DomainSchema("shop", [FieldSpec("kind", "categorical_fixed")])
             >>> here = DomainTokenizer(schema).partial_fit(pl.DataFrame({"kind": ["tea"]}))
             >>> there = DomainTokenizer(schema).partial_fit(pl.DataFrame({"kind": ["cake"]}))
