@@ -19,8 +19,7 @@ from domainformer.errors import TokenizerError
 from domainformer.tokenizers.base import Float64Array, Int32Array, Int64Array
 
 _NO_SUMMER_TIME = 2100
-# In it a zone may show a year that Python's datetimes have not.
-_LAST_YEAR = 9999
+_LAST_YEAR, _LAST_DAY, _LAST_HOUR = 9999, 365, 23
 
 
 def as_float64(column: pl.Series, *, field: str) -> Float64Array:
@@ -190,14 +189,17 @@ def wall_clock(column: pl.Series) -> pl.Series:
         datetime.datetime(2120, 7, 1, 13, 0)
     """
     local = column.dt.replace_time_zone(None)
-    # A whole column of nanoseconds cannot be compared with a year that these do not reach.
-    years = local.dt.year()
-    late = years.is_between(_NO_SUMMER_TIME, _LAST_YEAR, closed="left")
-    if not late.any():
+    # A column of nanoseconds cannot be compared with a year that these do not reach.
+    late = (local.dt.year() >= _NO_SUMMER_TIME).fill_null(value=False).arg_true()
+    if len(late):
+        # An hour later, the last one of the calendar would be in a year that Python has not.
+        shown = local.gather(late)
+        last = (shown.dt.year() == _LAST_YEAR) & (shown.dt.ordinal_day() == _LAST_DAY)
+        late = late.filter(~(last & (shown.dt.hour() == _LAST_HOUR)))
+    if not len(late):
         return local
-    late = late.fill_null(value=False).arg_true()
-    shown = [time.replace(tzinfo=None) for time in column.gather(late).to_list()]
-    return local.scatter(late, pl.Series(shown, dtype=local.dtype))
+    shown = pl.Series([time.replace(tzinfo=None) for time in column.gather(late).to_list()])
+    return local.scatter(late, shown.cast(local.dtype))
 
 
 def wrong_type(column: pl.Series, *, field: str, wanted: str) -> TokenizerError:
