@@ -19,7 +19,7 @@ from domainformer.errors import TokenizerError
 from domainformer.tokenizers.base import Float64Array, Int32Array, Int64Array
 
 _NO_SUMMER_TIME = 2100
-_LAST_YEAR, _LAST_DAY, _LAST_HOUR = 9999, 365, 23
+_LAST_YEAR = 9999
 
 
 def as_float64(column: pl.Series, *, field: str) -> Float64Array:
@@ -192,10 +192,9 @@ def wall_clock(column: pl.Series) -> pl.Series:
     # A column of nanoseconds cannot be compared with a year that these do not reach.
     late = (local.dt.year() >= _NO_SUMMER_TIME).fill_null(value=False).arg_true()
     if len(late):
-        # An hour later, the last one of the calendar would be in a year that Python has not.
-        shown = local.gather(late)
-        last = (shown.dt.year() == _LAST_YEAR) & (shown.dt.ordinal_day() == _LAST_DAY)
-        late = late.filter(~(last & (shown.dt.hour() == _LAST_HOUR)))
+        # An hour after the last of the calendar lies a year that Python's datetimes have not.
+        later = local.gather(late).dt.offset_by("1h").dt.year()
+        late = late.filter(later <= _LAST_YEAR)
     if not len(late):
         return local
     shown = pl.Series([time.replace(tzinfo=None) for time in column.gather(late).to_list()])
