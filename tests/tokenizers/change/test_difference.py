@@ -4,7 +4,12 @@ import polars as pl
 from rich.console import Console
 
 from domainformer.schema import DomainSchema, FieldSpec
-from domainformer.tokenizers import DomainTokenizer, diff_tokenizers, extend
+from domainformer.tokenizers import (
+    DomainTokenizer,
+    SemanticIdTokenizer,
+    diff_tokenizers,
+    extend,
+)
 
 SCHEMA = DomainSchema(
     "shop",
@@ -82,3 +87,25 @@ def test_fields_of_one_side_alone_and_changed_options():
     assert len(by_name["tax"].added) == 3
     assert by_name["name"].added == ()
     assert len(by_name["name"].removed) == 2
+
+
+def test_semantic_ids_differ_by_their_entities_not_by_their_tokens():
+    spec = FieldSpec("item", "categorical_entity", semantic_levels=1, semantic_codes=4)
+    codes = [{"cup": 1, "mug": 3}, {"mug": 2, "pan": 0, "pot": 2}]
+    first, second = (
+        DomainTokenizer(DomainSchema("s", [spec])).fit(
+            pl.DataFrame({"item": list(known)}),
+            semantic_ids={
+                "item": SemanticIdTokenizer.of_codes(spec, list(known), list(known.values()))
+            },
+        )
+        for known in codes
+    )
+    found = diff_tokenizers(first, second)
+    assert found.relation == "different"
+    assert found.fields[0].changes == (
+        "new entities: 2",
+        "entities gone: 1",
+        "entities with other codes: 1",
+    )
+    assert found.fields[0].changed

@@ -13,6 +13,7 @@ from domainformer.tokenizers import vocabulary
 from domainformer.tokenizers.base import FieldTokenizer
 from domainformer.tokenizers.domain import DomainTokenizer
 from domainformer.tokenizers.fields.shapes import BinTokenizer
+from domainformer.tokenizers.semantic.tokenizer import SemanticIdTokenizer
 from domainformer.tokenizers.slots import Block
 
 Relation = Literal["equal", "extension", "extended", "different"]
@@ -207,7 +208,21 @@ def _changes(before: Block, after: Block) -> tuple[str, ...]:
         for old, new in pairs
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
+    ) + _code_changes(before.tokenizer, after.tokenizer)
+
+
+def _code_changes(before: FieldTokenizer, after: FieldTokenizer) -> tuple[str, ...]:
+    """What differs between semantic ids, whose tokens are the same whatever entities they tell."""
+    if not (isinstance(before, SemanticIdTokenizer) and isinstance(after, SemanticIdTokenizer)):
+        return ()
+    old, new = (
+        dict(zip(one.entities, map(tuple, one.ids.tolist()), strict=True))
+        for one in (before, after)
     )
+    told = ((new.keys() - old.keys(), "new entities"), (old.keys() - new.keys(), "entities gone"))
+    counts = [f"{what}: {len(names):,}" for names, what in told if names]
+    other = sum(new[name] != old[name] for name in old.keys() & new.keys())
+    return (*counts, f"entities with other codes: {other:,}") if other else tuple(counts)
 
 
 def _scalars(tokenizer: FieldTokenizer) -> dict[str, Any]:
