@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from domainformer.data import EventTable
-from domainformer.errors import DataError, SchemaError
+from domainformer.errors import DataError, SchemaError, TokenizerError
 from domainformer.schema import DomainSchema, FieldSpec
 from domainformer.tokenizers import DomainTokenizer, validate_tokenizer
 from domainformer.tokenizers.fields import (
@@ -71,6 +71,22 @@ def test_labels_of_32_bit_floats_are_what_a_caller_writes():
     events = EventTable.of(frame, entity="who")
     schema = DomainSchema("s", [FieldSpec("code", "categorical_fixed")])
     assert validate_tokenizer(DomainTokenizer(schema).fit(events), events).ok
+
+
+def test_a_frame_is_one_history():
+    schema = DomainSchema("s", [FieldSpec("kind", "categorical_fixed")])
+    frame = pl.DataFrame({"kind": ["tea", None, "gin"], "entity": [1, 2, 3]})
+    report = validate_tokenizer(DomainTokenizer(schema).fit(frame), frame)
+    assert report.ok
+    assert (report.n_events, report.n_entities) == (3, 1)
+
+
+@pytest.mark.parametrize("table", [None, "cards.parquet", pl.DataFrame({"kind": []})])
+def test_what_holds_no_events_is_refused(table):
+    schema = DomainSchema("s", [FieldSpec("kind", "categorical_fixed")])
+    fitted = DomainTokenizer(schema).fit(pl.DataFrame({"kind": ["tea"]}))
+    with pytest.raises((DataError, TokenizerError), match="events"):
+        validate_tokenizer(fitted, table)
 
 
 def test_bad_requests_are_refused(tokenizer, table):

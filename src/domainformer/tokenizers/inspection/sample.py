@@ -9,8 +9,10 @@ import numpy as np
 import polars as pl
 
 from domainformer.data import EventTable
+from domainformer.errors import DataError
 from domainformer.schema.fields import FieldType
 from domainformer.tokenizers.domain import DomainTokenizer
+from domainformer.tokenizers.fitting import read_columns
 from domainformer.tokenizers.inspection.annotate import event_at
 from domainformer.tokenizers.slots import BPE
 
@@ -34,8 +36,18 @@ class Sample:
     events: list[tuple[dict[str, Any], Any]]
 
     @classmethod
-    def draw(cls, tokenizer: DomainTokenizer, table: EventTable, events: int, seed: int) -> Sample:
+    def draw(
+        cls,
+        tokenizer: DomainTokenizer,
+        table: EventTable | pl.DataFrame,
+        events: int,
+        seed: int,
+    ) -> Sample:
         """Whole histories until there are enough events, and so many of their events."""
+        columns = read_columns(tokenizer.schema, table)
+        if not columns.frame.height:
+            raise DataError("there are no events to look at", next_step="check the table's filters")
+        table = _one_history(table) if isinstance(table, pl.DataFrame) else table
         generator = np.random.default_rng(seed)
         order = generator.permutation(table.n_entities)
         enough = int(np.searchsorted(np.cumsum(table.lengths[order]), events)) + 1
@@ -48,6 +60,14 @@ class Sample:
         labels = _shortest_labels(tokenizer, part.frame)
         pairs = [event_at(part, row) for row in rows]
         return cls(tokenizer, part, rows, ids, [(_serve(e, labels), before) for e, before in pairs])
+
+
+def _one_history(frame: pl.DataFrame) -> EventTable:
+    """The events of a frame as those of one entity, in the order of its rows."""
+    entity = "entity"
+    while entity in frame.columns:
+        entity += "_"
+    return EventTable.of(frame.with_columns(pl.lit(0).alias(entity)), entity=entity)
 
 
 def _shortest_labels(tokenizer: DomainTokenizer, frame: pl.DataFrame) -> set[str]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import polars as pl
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -114,7 +115,7 @@ class ValidationReport:
 
 def validate_tokenizer(
     tokenizer: DomainTokenizer,
-    table: EventTable,
+    table: EventTable | pl.DataFrame,
     *,
     events: int = 2_000,
     seed: int = 0,
@@ -124,18 +125,18 @@ def validate_tokenizer(
 
     Args:
         tokenizer: A fitted tokenizer.
-        table: The user's events; whole histories of randomly drawn entities are taken.
+        table: The user's events; whole histories of randomly drawn entities are taken. A frame is
+            one history.
         events: Events to look at one by one (about 2,000 in a second).
         seed: Of the sample.
         progress: Called with (checks done, checks in all).
 
     Raises:
-        DataError: ``events`` is below 1.
+        DataError: ``events`` is below 1, or there are none.
         SchemaError: The table does not fit the schema.
-        TokenizerError: A column holds what its field cannot read.
+        TokenizerError: This is no table, or a column holds what its field cannot read.
 
     Example:
-        >>> import polars as pl
         >>> from domainformer.schema import DomainSchema, FieldSpec
         >>> schema = DomainSchema("s", [FieldSpec("kind", "categorical_fixed")])
         >>> frame = pl.DataFrame({"who": [1, 1, 2], "kind": ["tea", None, "gin"]})
