@@ -144,6 +144,21 @@ def test_semantic_ids_go_into_a_fit(invoke, home, table, tmp_path):
     assert invoke(*arguments, "--semantic-ids", f"category={codes}").code == 0
     assert invoke("tokenizer", "validate", target, table, "--events", 50).code == 0
     assert "category.code1" in invoke("tokenizer", "show", target).out
+    new = tmp_path / "new.parquet"
+    frame = pl.read_parquet(table)
+    frame.with_columns(pl.col("category").replace(frame["category"][0], "new")).write_parquet(new)
+    continued = invoke(
+        *("tokenizer", "semantic-ids", new, "--field", "category", "--extends", codes),
+        *("--output", tmp_path / "more", "--json"),
+    )
+    assert continued.code == 0, continued.err
+    assert continued.json["new"] == 1
+    extend = ("tokenizer", "extend", target, new, "--json", "--output", tmp_path / "extended")
+    before = invoke(*extend).json["fields"][0]
+    assert before["unknown_after"] == before["unknown_before"] > 0
+    assert "--semantic-ids" in before["why"]
+    given = ("--semantic-ids", f"category={tmp_path / 'more'}", "--overwrite")
+    assert invoke(*extend, *given).json["fields"][0]["unknown_after"] == 0
 
 
 def test_streamed_and_whole_fits_are_the_same(invoke, home, table, tmp_path):

@@ -9,6 +9,7 @@ import typer
 
 from domainformer.cli.data import Entity, Table, Time
 from domainformer.cli.output import JSON, OVERWRITE, next_command, say, show, working
+from domainformer.cli.tokenize import saved_semantic_ids
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a saved tokenizer or model.")]
 
@@ -27,6 +28,10 @@ def tokenizer_extend(
     ] = None,
     most_new: Annotated[int | None, typer.Option(help="New values of a field.", min=0)] = None,
     most_merges: Annotated[int, typer.Option(help="New byte pairs for text.", min=0)] = 256,
+    semantic_ids: Annotated[
+        list[str] | None,
+        typer.Option(help="field=FOLDER of `semantic-ids --extends`; may be repeated."),
+    ] = None,
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
 ) -> None:
@@ -49,6 +54,7 @@ def tokenizer_extend(
             min_frequency=min_frequency,
             most_new=most_new,
             most_merges=most_merges,
+            semantic_ids=saved_semantic_ids(semantic_ids),
             output=None if has_model else target,
             overwrite=overwrite,
             progress=tell,

@@ -7,6 +7,7 @@ workers are streamed. Both ways fit the same tokenizer.
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -16,7 +17,7 @@ from domainformer.cli.output import JSON, OVERWRITE, next_command, results, say,
 from domainformer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from domainformer.tokenizers import FieldTokenizer
+    from domainformer.tokenizers import SemanticIdTokenizer
 
 Workers = Annotated[int, typer.Option(help="Processes at work.", min=1)]
 Engine = Annotated[Literal["local", "ray", "spark"], typer.Option(help="Who runs the workers.")]
@@ -64,7 +65,7 @@ def tokenizer_fit(
             time=time,
             before=before,
             bpe_vocab_size=bpe_vocab_size,
-            semantic_ids=_semantic_ids(semantic_ids or []),
+            semantic_ids=saved_semantic_ids(semantic_ids),
             overwrite=overwrite,
             means=Means(workers, engine, memory, work, resume, tell, say),
         )
@@ -74,7 +75,7 @@ def tokenizer_fit(
         show({"tokenizer": target, **facts}, as_json=True)
     else:
         results.print(str(target), markup=False)
-    next_command(f"domainformer tokenizer show {target} {table}")
+    next_command(f"domainformer tokenizer show {quote(str(target))}")
 
 
 def tokenize(
@@ -125,15 +126,16 @@ def tokenize(
     else:
         results.print(str(output), markup=False)
     if not fitted.layout.has_text:
-        next_command(f"domainformer tokenizer merges {output} --tokenizer {tokenizer}")
+        store_and_model = f"{quote(str(output))} --tokenizer {quote(str(tokenizer))}"
+        next_command(f"domainformer tokenizer merges {store_and_model}")
 
 
-def _semantic_ids(given: list[str]) -> dict[str, FieldTokenizer]:
+def saved_semantic_ids(given: list[str] | None) -> dict[str, SemanticIdTokenizer]:
     """Saved semantic ids by field, from options such as ``product=folder``."""
     from domainformer.tokenizers import SemanticIdTokenizer
 
-    found: dict[str, FieldTokenizer] = {}
-    for item in given:
+    found: dict[str, SemanticIdTokenizer] = {}
+    for item in given or ():
         field, separator, folder = item.partition("=")
         if not separator:
             raise ConfigError(

@@ -6,13 +6,16 @@ Those that read all events are in `tokenize`, those for when the data change in 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from domainformer.cli import change, tokenize
 from domainformer.cli.data import Entity, Table, Time
 from domainformer.cli.output import JSON, OVERWRITE, next_command, progress, say, show
+
+if TYPE_CHECKING:
+    from domainformer.data import EventTable
 
 tokenizer_app = typer.Typer(
     help="Fit a tokenizer on a table, or look at one.", no_args_is_help=True
@@ -116,6 +119,10 @@ def tokenizer_semantic_ids(
     items: Annotated[
         str | None, typer.Option(help="Table with a row per entity; none: from the events.")
     ] = None,
+    extends: Annotated[
+        Path | None,
+        typer.Option(help="Folder of earlier ids: keep them, and give new entities theirs."),
+    ] = None,
     method: Annotated[
         Literal["rqvae", "kmeans"], typer.Option(help="kmeans is lighter, and needs no torch.")
     ] = "rqvae",
@@ -132,6 +139,16 @@ def tokenizer_semantic_ids(
     from domainformer.tokenizers import fit_semantic_ids
 
     target = fresh_file(output, overwrite)
+    if extends is not None:
+        given = items or read_events(table, entity=entity, time=time)
+        facts = _continued_ids(extends, field, given, target, overwrite=overwrite)
+        show(facts, as_json=as_json)
+        say(f"wrote {target}")
+        next_command(
+            f"domainformer tokenizer extend FOLDER {table} --semantic-ids {field}={target} "
+            "--output extended"
+        )
+        return
     options = {"semantic_levels": levels, "semantic_codes": codes}
     spec = FieldSpec(field, "categorical_entity", **options)
     events = read_events(table, entity=entity, time=time)
@@ -150,6 +167,20 @@ def tokenizer_semantic_ids(
     next_command(
         f"domainformer tokenizer fit {table} --schema schema.yaml --semantic-ids {field}={target}"
     )
+
+
+def _continued_ids(
+    folder: Path, field: str, items: EventTable | str, target: Path, *, overwrite: bool
+) -> dict[str, Any]:
+    """Saved semantic ids with the new entities of a table, saved again."""
+    from domainformer.tokenizers import SemanticIdTokenizer
+
+    before = SemanticIdTokenizer.load(folder)
+    after = before.for_field(before.spec.model_copy(update={"name": field, "column": None}))
+    after = after.with_entities(items)
+    after.save(target, overwrite=overwrite)
+    count = len(after.entities)
+    return {"field": field, "entities": count, "new": count - len(before.entities)}
 
 
 def tokenizer_merges(

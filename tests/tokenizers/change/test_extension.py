@@ -302,8 +302,12 @@ def test_the_limit_of_the_schema_stands_unless_lifted():
     tokenizer = DomainTokenizer(schema).fit(first)
     result = extend(tokenizer, later)
     assert [one.tokens for one in result.fields] == [(), ("[N=4]", "[N=5]")]
+    assert "most_new" in result.fields[0].why
+    assert result.fields[1].why == ""
+    assert "most_new" in result.render().caption
     lifted = extend(tokenizer, later, most_new=9)
     assert lifted.fields[0].tokens == ("[KIND=c]", "[KIND=d]")
+    assert lifted.fields[0].why == ""
 
 
 def test_a_value_of_a_hash_bucket_gets_its_own_id_and_the_bucket_stays(old, new):
@@ -394,11 +398,14 @@ def test_semantic_ids_take_entities_that_were_given_codes():
         pl.DataFrame({"product": ["mug", "cup"]}), semantic_ids={"product": few}
     )
     later = pl.DataFrame({"product": ["pot", "mug"]})
-    assert not extend(old, later).changed  # a name alone has no codes
+    unheard = extend(old, later)  # a name alone has no codes
+    assert not unheard.changed
+    assert "semantic_ids" in unheard.fields[0].why
     result = extend(old, later, semantic_ids={"product": more})
     assert result.changed
     assert result.tokenizer.vocab == old.vocab
     assert (result.fields[0].unknown_before, result.fields[0].unknown_after) == (0.5, 0.0)
+    assert result.fields[0].why == ""
     decoded = result.tokenizer.decode(result.tokenizer.encode(later).ids)
     assert decoded["product"].to_list() == ["pot", "mug"]
     _, other = semantic(["mug", "cup"], [[2], [1]])

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domainformer.data import EventTable
 from domainformer.errors import DataError, TokenizerError
 from domainformer.schema import FieldSpec
-from domainformer.tokenizers import SemanticIdTokenizer
+from domainformer.tokenizers import SemanticIdTokenizer, fit_semantic_ids
 from domainformer.tokenizers.fields import field_tokenizers, restore
 
 SPEC = FieldSpec("product", "categorical_entity", semantic_levels=2, semantic_codes=8)
@@ -171,6 +172,21 @@ def test_new_entities_do_not_depend_on_the_order_of_rows(items, found):
     first = found.tokenizer.with_entities(twins)
     assert first.state() == found.tokenizer.with_entities(twins[::-1]).state()
     assert first.with_entities(twins) is first
+
+
+def test_new_entities_of_a_path_and_of_events(items, found, tmp_path):
+    twins = items.with_columns(product="twin of " + pl.col("product"))[:5]
+    twins.write_parquet(tmp_path / "new.parquet")
+    grown = found.tokenizer.with_entities(tmp_path / "new.parquet")
+    assert grown.state() == found.tokenizer.with_entities(twins).state()
+    rows = {"who": [i // 4 for i in range(160)], "product": [f"p{i % 40:02d}" for i in range(160)]}
+    frame = pl.DataFrame({**rows, "price": [float(i % 40) for i in range(160)]})
+    events = EventTable.of(frame, entity="who")
+    of_events = fit_semantic_ids(events, TWO, method="kmeans").tokenizer
+    later = frame.with_columns(product=pl.col("product").replace("p39", "new"))
+    grown = of_events.with_entities(EventTable.of(later, entity="who"))
+    assert set(grown.entities) - set(of_events.entities) == {"new"}
+    assert grown.decode(grown.encode(later["product"])).to_list() == later["product"].to_list()
 
 
 def test_new_entities_need_a_model_and_their_columns(items, found):

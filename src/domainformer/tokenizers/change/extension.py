@@ -48,12 +48,15 @@ class FieldExtension:
         tokens: Its new tokens, in the order of their ids.
         unknown_before: Share of the table's values that were outside of the vocabulary.
         unknown_after: The same with the new tokens.
+        why: What keeps values unknown that the table has, and how to let them in; empty where
+            nothing does.
     """
 
     field: str
     tokens: tuple[str, ...]
     unknown_before: float
     unknown_after: float
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,9 @@ class ExtendResult:
             known = (self.bytes_per_token_before, self.bytes_per_token_after or 0.0)
             rates = [f"{rate:.2f} bytes/token" for rate in known]
             table.add_row("(text)", f"{len(self.pieces):,}", *rates, _examples(self.pieces))
+        told = [f"{one.field}: {one.why}" for one in self.fields if one.why]
+        # Brackets are markup to rich, and the name of a field may have them.
+        table.caption = "\n".join(told).replace("[", r"\[") or None
         return table
 
 
@@ -209,7 +215,7 @@ def extend(
         tokenizer=grown,
         parent=tokenizer.fingerprint,
         events=columns.frame.height,
-        fields=_gained(tokenizer, grown, read),
+        fields=_gained(tokenizer, grown, read, chosen, most_new),
         pieces=pieces,
         bytes_per_token_before=_bytes_per_token(tokenizer, texts),
         bytes_per_token_after=_bytes_per_token(grown, texts),
@@ -331,7 +337,11 @@ def _check_unspelt(tokens: Sequence[str], pieces: Sequence[str]) -> None:
 
 
 def _gained(
-    old: DomainTokenizer, new: DomainTokenizer, read: Sequence[pl.Series]
+    old: DomainTokenizer,
+    new: DomainTokenizer,
+    read: Sequence[pl.Series],
+    chosen: set[str],
+    most_new: int | None,
 ) -> tuple[FieldExtension, ...]:
     """What each field gained that has an UNK token."""
     found = []
@@ -339,9 +349,23 @@ def _gained(
         tokens = tuple(after.vocab[len(before.vocab) :])
         if not tokens and not len(unknown_ids(before)):
             continue
-        shares = [_unknown_share(one, column) for one in (before, after)]
-        found.append(FieldExtension(before.spec.name, tokens, *shares))
+        name = before.spec.name
+        then, now = (_unknown_share(one, column) for one in (before, after))
+        why = _held_back(after, most_new) if now and name in chosen else ""
+        found.append(FieldExtension(name, tokens, then, now, why))
     return tuple(found)
+
+
+def _held_back(tokenizer: FieldTokenizer, most_new: int | None) -> str:
+    """Why values of a field stay unknown, beyond their frequency."""
+    spec = tokenizer.spec
+    if isinstance(tokenizer, SemanticIdTokenizer):
+        return "new entities need codes, which come from features: semantic_ids (--semantic-ids)"
+    # Beside its values a vocabulary has MISSING, UNK and hash buckets.
+    values = len(tokenizer.vocab) - 2 - spec.hash_buckets
+    if most_new is None and spec.vocab_size is not None and values >= spec.vocab_size:
+        return f"vocab_size {spec.vocab_size} is reached; most_new (--most-new) lets more in"
+    return ""
 
 
 def _unknown_share(tokenizer: FieldTokenizer, column: pl.Series) -> float:

@@ -9,6 +9,7 @@ events themselves say something of the entities in them::
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,8 @@ import polars as pl
 
 from domainformer.data import EventTable
 from domainformer.data.frames import to_polars
-from domainformer.errors import DataError
+from domainformer.data.readers import scan
+from domainformer.errors import DataError, nearest
 from domainformer.tokenizers.fields.columns import canonical_text, dictionary
 
 # Labels of an entity beyond these say little, and long tails cost much.
@@ -74,6 +76,15 @@ def read_items(data: Any, column: str) -> Items:
     return Items([name for name, _ in known], frame.drop(column)[rows])
 
 
+def items_of(data: Any, column: str) -> Items:
+    """Entities from a table of them, from the path of one, or summed up from an event table."""
+    if isinstance(data, EventTable):
+        return items_of_events(data, column)
+    if isinstance(data, str | Path):
+        data, _ = scan(data).collect()
+    return read_items(data, column)
+
+
 def merged_items(given: Items, others: list[str]) -> Items:
     """The given entities and further ones, of which nothing is known but the name."""
     new = sorted(set(others) - set(given.names))
@@ -109,7 +120,9 @@ class Occurrences(NamedTuple):
         """
         frame = events.frame if isinstance(events, EventTable) else events
         if column not in frame.columns:
-            raise DataError(f"the events have no column {column!r}")
+            raise DataError(
+                f"the events have no column {column!r}", next_step=nearest(column, frame.columns)
+            )
         codes, distinct = dictionary(frame[column], field=column)
         texts = [canonical_text(value) for value in distinct]
         names = sorted({text for text in texts if text is not None})

@@ -17,7 +17,7 @@ from domainformer.tokenizers.base import MISSING, Int32Array, SlotRange
 from domainformer.tokenizers.fields.columns import canonical_text, dictionary
 from domainformer.tokenizers.fields.shapes import Codes, LookupTokenizer
 from domainformer.tokenizers.semantic.codes import group_numbers, number_new, room_for
-from domainformer.tokenizers.semantic.items import read_items
+from domainformer.tokenizers.semantic.items import items_of
 from domainformer.tokenizers.semantic.model import SemanticModel
 from domainformer.tokenizers.semantic.trie import PrefixTrie
 
@@ -91,7 +91,8 @@ class SemanticIdTokenizer(LookupTokenizer):
             f"the semantic ids of field {self.spec.name!r} cannot be fitted on names alone",
             why="codes come from what entities are like and where they occur",
             next_step="call fit_semantic_ids(events, field, items=…), and pass its tokenizer as "
-            f"semantic_ids={{{self.spec.name!r}: tokenizer}}",
+            f"semantic_ids={{{self.spec.name!r}: tokenizer}} (`domainformer tokenizer "
+            f"semantic-ids`, then --semantic-ids {self.spec.name}=FOLDER)",
         )
 
     @classmethod
@@ -169,7 +170,9 @@ class SemanticIdTokenizer(LookupTokenizer):
         they are.
 
         Args:
-            items: A row per entity: its name in the field's column, and the feature columns.
+            items: A row per entity (a table, or the path of one): its name in the field's column,
+                and the feature columns. Where the codes were fitted without an items table, an
+                `EventTable`, of which entities are summed up as they were then.
 
         Raises:
             TokenizerError: There is no model, or no id is left.
@@ -182,7 +185,7 @@ class SemanticIdTokenizer(LookupTokenizer):
                 why="the features and codebooks are not part of the files of a DomainTokenizer",
                 next_step="use what fit_semantic_ids gave, or SemanticIdTokenizer.load(folder)",
             )
-        given = read_items(items, self.spec.source)
+        given = items_of(items, self.spec.source)
         new = [row for row, name in enumerate(given.names) if name not in self._row]
         if not new:
             return self
