@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from domainformer.data import EventTable
 from domainformer.errors import TokenizerError
 from domainformer.schema import DomainSchema, FieldSpec
-from domainformer.tokenizers import DomainTokenizer, encoder
+from domainformer.tokenizers import DomainTokenizer, SemanticIdTokenizer, encoder
 from domainformer.tokenizers.fields import BytePairModel
 from domainformer.tokenizers.kernels import numba_available
 
@@ -80,7 +80,8 @@ times = st.datetimes(dt.datetime(1999, 1, 1), dt.datetime(2031, 1, 1))
 @st.composite
 def specs_and_values(draw, name):
     """A field and a strategy for the values of its column."""
-    kind = draw(st.sampled_from(["number", "sign", "whole", "label", "entity", "date", "text"]))
+    kinds = ["number", "sign", "whole", "label", "entity", "semantic", "date", "text"]
+    kind = draw(st.sampled_from(kinds))
     if kind == "number":
         how = draw(st.sampled_from([{}, {"n_bins": 3}, {"binning": "log", "n_bins": 5}]))
         return FieldSpec(name, "numerical_continuous", **how), numbers, pl.Float64
@@ -93,6 +94,10 @@ def specs_and_values(draw, name):
         how = {"label": "categorical_fixed", "entity": "categorical_entity"}[kind]
         options = draw(st.sampled_from([{}, {"min_frequency": 2}, {"hash_buckets": 3}]))
         return FieldSpec(name, how, **options), categories, pl.String
+    if kind == "semantic":
+        levels = draw(st.integers(1, 3))
+        spec = FieldSpec(name, "categorical_entity", semantic_levels=levels, semantic_codes=2)
+        return spec, categories, pl.String
     if kind == "date":
         parts = draw(st.permutations(["month", "dow", "dom", "hour", "quarter", "year"]))
         chosen = tuple(parts[: draw(st.integers(1, 6))])
@@ -128,7 +133,33 @@ def cases(draw):
 
 def fit(case):
     schema, seen, _ = case
-    return DomainTokenizer(schema, bpe_vocab_size=280).fit(seen)
+    given = {spec.name: semantic_ids(spec) for spec in schema.fields if spec.semantic_levels}
+    return DomainTokenizer(schema, bpe_vocab_size=280).fit(seen, semantic_ids=given)
+
+
+CODED = ["", "50%", "[F1]", "[PAD]", "a", "b"]
+
+
+def codes_of(spec, place):
+    """Codes of the entities in CODED: the bits of their places, so that some collide."""
+    return [place >> level & 1 for level in range(spec.semantic_levels)]
+
+
+def semantic_ids(spec):
+    codes = [codes_of(spec, place) for place in range(len(CODED))]
+    return SemanticIdTokenizer.of_codes(spec, CODED, codes)
+
+
+def semantic_tokens(spec, name, value):
+    if value not in CODED:
+        values = ["_MISSING" if value is None else "_UNK"] * (spec.semantic_levels + 1)
+    else:
+        place = CODED.index(value)
+        codes = codes_of(spec, place)
+        number = sum(codes_of(spec, before) == codes for before in range(place))
+        values = [f"={code:02d}" for code in (*codes, number)]
+    positions = [*range(1, spec.semantic_levels + 1), "N"]
+    return [f"[{name}_{at}{shown}]" for at, shown in zip(positions, values, strict=True)]
 
 
 def previous_times(table):
@@ -154,6 +185,8 @@ def oracle(tokenizer, event, previous):
             tokens += [calendar_token(name, part, value, field) for part in spec.calendar_fields]
         elif field.kind == "elapsed":
             tokens.append(elapsed_token(name, value, previous, field))
+        elif field.kind == "semantic":
+            tokens += semantic_tokens(spec, name, value)
         elif missing:
             tokens.append(f"[{name}_MISSING]")
         elif field.kind == "sign":
@@ -257,6 +290,8 @@ def test_decode_gives_the_events_back(case):
         elif field.kind in ("categorical", "entity"):
             kept = [value if value in field.values else None for value in values]
             assert decoded[name].to_list() == kept
+        elif field.kind == "semantic":
+            assert decoded[name].to_list() == [v if v in CODED else None for v in values]
         elif field.kind == "discrete":
             kept = set(field.kept.tolist())
             assert decoded[name].to_list() == [v if v in kept else None for v in values]
