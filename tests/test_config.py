@@ -52,3 +52,6 @@ def test_alias_bombs_code_and_size_are_refused(tmp_path):
         read_yaml(big)
     with pytest.raises(ConfigError, match="no file"):
         read_yaml(tmp_path / "none.yaml")
+    (tmp_path / "events.parquet").write_bytes(b"PAR1\x15\xa0")
+    with pytest.raises(ConfigError, match="is no text"):
+        read_yaml(tmp_path / "events.parquet")

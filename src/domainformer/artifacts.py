@@ -160,7 +160,12 @@ def verify_directory(folder: Path, *, checksums: bool = True) -> dict[str, Any]:
     for name, entry in manifest["files"].items():
         path = folder / name
         if not path.is_file():
-            raise ArtifactError(f"{folder} is incomplete", where=name, why="the file is missing")
+            raise ArtifactError(
+                f"{folder} is incomplete",
+                where=name,
+                why="the file is missing",
+                next_step="restore it from a copy or write it again",
+            )
         size = path.stat().st_size
         if size != entry["bytes"]:
             raise ArtifactError(

@@ -67,14 +67,20 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML mapping from a file of at most 1 MiB, without aliases and without code.
 
     Raises:
-        ConfigError: The file is missing, too large, not YAML, or not a mapping.
+        ConfigError: The file is missing, too large, no text, not YAML, or not a mapping.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", next_step="check the path")
     if path.stat().st_size > MAX_YAML_BYTES:
         raise ConfigError(f"{path} is larger than 1 MiB", why="a configuration is a small text")
-    return parse_yaml(path.read_text(encoding="utf-8"), where=str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is no text", why=str(error), next_step="give a YAML file, saved as UTF-8"
+        ) from error
+    return parse_yaml(text, where=str(path))
 
 
 def parse_yaml(text: str, *, where: str = "the YAML text") -> dict[str, Any]:
