@@ -256,8 +256,9 @@ def test_events_that_are_no_sets_are_refused():
         ActionPieceMerges.fit(twice, vocab_size=9)
     assert "event 1" in str(caught.value)
     falling = make_events([[[2, 1]]], 4)
-    with pytest.raises(TokenizerError, match="as if order mattered"):
+    with pytest.raises(TokenizerError, match="as if order mattered") as caught:
         ActionPieceMerges.fit(falling, vocab_size=9)
+    assert "sources" in str(caught.value)
     # With slots in that order, the same event is in order.
     slots = np.array([-2, 1, 0, 2])
     merges = ActionPieceMerges.fit(falling, vocab_size=5, slot_of_id=slots)

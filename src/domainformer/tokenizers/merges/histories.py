@@ -96,7 +96,8 @@ def check_sets(events: TokenizedEvents, order: Ints, slot_of_id: Ints | None) ->
             events,
             token,
             "the token stands twice" if twice else "tokens do not ascend, as if order mattered",
-            "merge events without text; where the tokenizer was extended, pass slot_of_id",
+            "merge events without text; where the tokenizer was extended, pass slot_of_id; "
+            "where the schema has sources, name the fields of each in the schema's order",
         )
 
 
