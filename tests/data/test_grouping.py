@@ -227,6 +227,28 @@ def test_files_that_do_not_fit(tmp_path, second, keys, message):
         EventFiles.of(tmp_path, **{"entity": "who", "time": "at", "columns": ["x"], **keys})
 
 
+def test_clocks_with_and_without_a_zone_do_not_mix(tmp_path):
+    naive = pl.DataFrame({"who": ["a"], "at": [dt.datetime(2024, 1, 1)]})
+    naive.write_parquet(tmp_path / "1.parquet")
+    zoned = naive.with_columns(pl.col("at").dt.replace_time_zone("Europe/Vienna"))
+    zoned.write_parquet(tmp_path / "2.parquet")
+    with pytest.raises(DataError, match="'at' has different types"):
+        EventFiles.of(tmp_path, entity="who", time="at")
+    with pytest.raises(DataError, match="'at' has different types"):
+        EventTable.read(tmp_path, entity="who", time="at")
+
+
+def test_a_column_of_the_file_comes_before_its_folder(tmp_path):
+    frame = pl.DataFrame({"who": ["a"], "at": [1], "kind": ["own"]})
+    for name in ("kind=x", "kind=y"):
+        (tmp_path / name).mkdir()
+        (frame if name == "kind=x" else frame.drop("kind")).write_parquet(tmp_path / name / "1.pq")
+    files = EventFiles.of(tmp_path, entity="who", time="at", columns=["kind"])
+    (portion,) = files.portions()
+    found = [kind for batch in files.read(portion, Seen()) for kind in batch["kind"].to_pylist()]
+    assert found == EventTable.read(tmp_path, entity="who", time="at").frame["kind"].to_list()
+
+
 def test_bad_values_are_found_by_file_and_row(tmp_path):
     frame = pl.DataFrame({"who": ["a"] * 3, "at": ["2024-01-01", "2024-01-02", "05/04/2024"]})
     frame.write_parquet(tmp_path / "1.parquet")

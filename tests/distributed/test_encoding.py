@@ -4,11 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from domainformer.data import TokenStore, split_by_time
-from domainformer.distributed import tokenize_files
+from domainformer.data import EventTable, TokenStore, split_by_time
+from domainformer.distributed import fit_files, tokenize_files
 from domainformer.errors import DataError, SchemaError, StoreError
+from domainformer.tokenizers import DomainTokenizer
 
-from .conftest import KEYS, digests, make_frame, write_files
+from .conftest import KEYS, SCHEMA, digests, make_frame, write_files
 
 pytestmark = pytest.mark.usefixtures("many_units")
 
@@ -143,3 +144,36 @@ def test_empty_ids_and_times_are_told(tmp_path, frame, tokenizer):
     never = frame.with_columns(pl.lit(None, pl.Datetime("us")).alias("at"))
     with pytest.raises(DataError, match="time column 'at' is empty"):
         tokenize_files(write_files(never, tmp_path / "b", 1), tokenizer, tmp_path / "t", **KEYS)
+
+
+def test_columns_and_times_that_are_empty_in_whole_files(tmp_path, oracle, frame):
+    """A column of nulls has no type of its own, and a blank is a time that is not known."""
+    days = frame.with_columns(
+        pl.lit(None).alias("kind"), pl.col("at").dt.strftime("%Y-%m-%d").fill_null("")
+    )
+    blank = days.head(100).with_columns(pl.lit(" ").alias("at"))
+    folder = write_files(pl.concat([blank, days]), tmp_path / "in", 31)
+    events = EventTable.of(pl.concat([blank, days]), **KEYS)
+    fitted = DomainTokenizer(SCHEMA, bpe_vocab_size=300).fit(events)
+    check_equal(tokenize_files(folder, fitted, tmp_path / "s", **KEYS), fitted.encode(events))
+
+
+def test_columns_that_no_field_reads_are_told_before_anything_is_read(tmp_path, frame, tokenizer):
+    lists = frame.with_columns(pl.concat_list("kind").alias("kind"))
+    with pytest.raises(SchemaError, match="'kind' is List"):
+        tokenize_files(write_files(lists, tmp_path / "in", 1), tokenizer, tmp_path / "s", **KEYS)
+    assert not (tmp_path / "s.partial").exists()
+
+
+def test_entities_that_folders_name(tmp_path, frame, tokenizer):
+    parts = []
+    for who in (3, 20):
+        part = frame.head(50 * who).drop("who")
+        parts.append(part.with_columns(who=pl.lit(who)))
+        (tmp_path / "in" / f"who={who}").mkdir(parents=True)
+        part.write_parquet(tmp_path / "in" / f"who={who}" / "a.parquet")
+    events = EventTable.of(pl.concat(parts), **KEYS)
+    fitted = fit_files(tmp_path / "in", SCHEMA, **KEYS, bpe_vocab_size=300)
+    assert fitted.fingerprint == DomainTokenizer(SCHEMA, bpe_vocab_size=300).fit(events).fingerprint
+    store = tokenize_files(tmp_path / "in", tokenizer, tmp_path / "s", **KEYS)
+    check_equal(store, tokenizer.encode(events))

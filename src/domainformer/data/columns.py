@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from domainformer.data.keys import normalise_entity, normalise_time
+from domainformer.data.keys import normalise_entity, normalise_time, parse_iso
 from domainformer.errors import DataError
 
 _DAY_US = 86_400_000_000
@@ -119,6 +119,10 @@ def times(array: pa.Array, kind: pa.DataType, place: Place) -> pa.Array:
     if stored == pa.date32() or pa.types.is_signed_integer(stored):
         return _cast(array, kind, place)
     column = pl.Series(place.column, pl.from_arrow(array))
+    if column.dtype == pl.String:
+        column = parse_iso(column, place.locate)
+        if column.null_count() == len(column):  # blanks alone, in this batch of many
+            return pa.nulls(len(array), kind)
     normal, _, _ = normalise_time(column, where=place.file, locate=place.locate)
     return normal.to_arrow().cast(kind)
 
@@ -196,6 +200,9 @@ def _time_type(name: str, kinds: Sequence[pa.DataType]) -> tuple[pa.DataType, bo
         return pa.date32(), False
     moments = [pa.types.is_timestamp(kind) or pa.types.is_date(kind) for kind in known]
     if known and all(moments):
+        clocks = {pa.types.is_timestamp(k) and k.tz is not None for k in known if k != pa.date32()}
+        if len(clocks) > 1:  # wall clocks of an unknown place, and instants
+            raise _different(name, kinds)
         return _MICROSECONDS, False
     if known and all(is_stringy(kind) for kind in known):
         return _MICROSECONDS, True

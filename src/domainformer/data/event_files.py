@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -144,7 +144,7 @@ class EventFiles:
         if not sum(map(sum, rows)):
             raise DataError("the files have no rows", where=str(files[0]))
         named = tuple(map(str, files))
-        mark = _fingerprint(files)
+        mark = _fingerprint(files, constants)
         return cls(named, entity, time, types, rows, constants, mark, text_times)
 
     @property
@@ -221,14 +221,14 @@ class EventFiles:
 
     def _batches(self, file: int, groups: range, batch_rows: int) -> Iterator[pa.RecordBatch]:
         path = self.files[file]
-        names = [name for name in self.types.names if name not in self.constants]
-        repeated = [name for name in self.strings if name in names]
+        repeated = [name for name in self.strings if name not in self.constants]
         try:
             # A buffered stream reads pages as they are needed, not whole column chunks.
             with pq.ParquetFile(
                 path, read_dictionary=repeated, pre_buffer=False, buffer_size=1 << 20
             ) as opened:
-                own = [name for name in names if name in opened.schema_arrow.names]
+                # A column of the file comes before one that its folder gives.
+                own = [name for name in self.types.names if name in opened.schema_arrow.names]
                 yield from opened.iter_batches(
                     batch_rows, row_groups=list(groups), columns=own, use_threads=False
                 )
@@ -326,17 +326,20 @@ def _footer(file: Path) -> Any:
         raise _damaged(str(file), error) from error
 
 
-def _fingerprint(files: Sequence[Path]) -> str:
-    """A name for the content of files by their footers, sizes and times of writing."""
+def _fingerprint(files: Sequence[Path], constants: Mapping[str, Sequence[Any]]) -> str:
+    """A name for the content of files by footers, sizes, times of writing and named folders."""
     digest = hashlib.sha256()
-    for file in files:
+    for index, file in enumerate(files):
+        given = {name: str(values[index]) for name, values in sorted(constants.items())}
         about = file.stat()
         with file.open("rb") as handle:
             handle.seek(max(0, about.st_size - _TAIL))
             length = int.from_bytes(handle.read(4), "little")
             handle.seek(max(0, about.st_size - _TAIL - length))
             footer = hashlib.sha256(handle.read()).hexdigest()
-        digest.update(f"{file.name}|{about.st_size}|{about.st_mtime_ns}|{footer}\n".encode())
+        digest.update(
+            f"{file.name}|{about.st_size}|{about.st_mtime_ns}|{footer}|{given}\n".encode()
+        )
     return digest.hexdigest()[:16]
 
 

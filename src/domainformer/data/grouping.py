@@ -118,8 +118,11 @@ def _write_run(
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, run.schema) as writer:
         writer.write_batch(run)
     fsync_path(path)
-    np.save(folder / f"{name}.npy", np.concatenate([[0], ends]).astype(np.int64))
-    return {"name": name, "rows": run.num_rows, "bytes": path.stat().st_size}
+    places = path.with_suffix(".npy")
+    np.save(places, np.concatenate([[0], ends]).astype(np.int64))
+    fsync_path(places)
+    sizes = {file.name: file.stat().st_size for file in (path, places)}
+    return {"name": name, "rows": run.num_rows, "files": sizes}
 
 
 def _slices_of(entities: pa.Array) -> npt.NDArray[np.uint16]:
@@ -136,6 +139,8 @@ def _plain_bytes(column: pa.Array) -> int:
         return int(used @ sizes) + 4 * len(column)
     if is_stringy(column.type):
         return int(pc.sum(pc.binary_length(column)).as_py() or 0) + 4 * len(column)
+    if pa.types.is_null(column.type):
+        return 0
     width: int = max(1, column.type.bit_width // 8)
     return width * len(column)
 

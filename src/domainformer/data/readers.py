@@ -154,7 +154,8 @@ class Source:
         for name in names:
             pair = (first[name], schema[name])
             alike = pair[0] == pair[1] or pl.Null in pair
-            if not (alike or all(map(_is_number, pair)) or all(map(_is_time, pair))):
+            times = all(map(_is_time, pair)) and len(set(map(_zone, pair))) == 1
+            if not (alike or times or all(map(_is_number, pair))):
                 raise DataError(
                     f"the column {name!r} has different types in different files",
                     where=where,
@@ -244,3 +245,7 @@ def _is_number(dtype: pl.DataType) -> bool:
 
 def _is_time(dtype: pl.DataType) -> bool:
     return dtype in (pl.Date, pl.Datetime)
+
+
+def _zone(dtype: pl.DataType) -> str | None:
+    return dtype.time_zone if isinstance(dtype, pl.Datetime) else None

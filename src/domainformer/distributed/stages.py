@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from domainformer.artifacts import fingerprint
 from domainformer.data.event_files import EventFiles, Portion, Seen
 from domainformer.data.grouping import Grouped, shard_count
@@ -59,6 +61,7 @@ def open_files(paths: Paths, schema: DomainSchema, *, entity: str, time: str | N
         SchemaError: A column of the schema is missing, or elapsed times cannot be told.
     """
     files = EventFiles.of(paths, entity=entity, time=time, columns=schema.columns)
+    schema.check(pl.from_arrow(files.types.empty_table()))
     for spec in schema.fields:
         if spec.elapsed_bins and spec.source != time:
             raise SchemaError(

@@ -92,7 +92,9 @@ class GroupTask(Task):
         """Write the runs of one portion."""
         receipt = write_runs(self.files, self.portions[index], self.work.runs, memory=self.memory)
         pa.default_memory_pool().release_unused()
-        sizes = {f"runs/{run['name']}.arrow": run["bytes"] for run in receipt["runs"]}
+        sizes = {
+            f"runs/{name}": size for run in receipt["runs"] for name, size in run["files"].items()
+        }
         return {**receipt, "events": receipt["seen"]["rows"], "files": sizes}
 
 
