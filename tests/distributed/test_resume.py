@@ -9,7 +9,8 @@ import pytest
 
 from domainformer.data import EventTable
 from domainformer.distributed import fit_files, stages, tasks, tokenize_files
-from domainformer.errors import ArtifactError, StoreError
+from domainformer.errors import ArtifactError, StoreError, TokenizerError
+from domainformer.schema import DomainSchema, FieldSpec
 from domainformer.tokenizers import DomainTokenizer
 
 from .conftest import KEYS, SCHEMA, digests, make_frame, write_files
@@ -177,3 +178,67 @@ def test_a_worker_that_dies_is_told(tmp_path, files, tokenizer, monkeypatch):
     monkeypatch.setattr(local.ProcessPoolExecutor, "submit", died)
     with pytest.raises(ArtifactError, match="worker process died"):
         tokenize_files(files, tokenizer, tmp_path / "s", **KEYS, workers=2)
+
+
+def test_an_earlier_attempt_on_something_else_does_not_stand_in_the_way(tmp_path, frame, files):
+    """Seemingly sorted files were grouped after all; what is left of both ways must not clash."""
+    ordered = frame.filter(frame["who"].is_not_null()).sort("who")
+    (tmp_path / "in").mkdir()
+    half = ordered["who"][ordered.height // 2]
+    for name, part in (("a", ordered["who"] < half), ("b", ordered["who"] >= half)):
+        ordered.filter(part).reverse().write_parquet(tmp_path / "in" / f"{name}.parquet")
+
+    def job(**options):
+        return fit_files(tmp_path / "in", SCHEMA, **KEYS, work=tmp_path / "w", **options)
+
+    seen = []
+
+    def stop_in_the_grouped_fit(report):
+        seen.append(report.stage)
+        if "group" in seen and report.stage == "fit" and report.done == 1:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        job(progress=stop_in_the_grouped_fit)
+    assert job().fingerprint == fit_files(tmp_path / "in", SCHEMA, **KEYS).fingerprint
+
+
+def test_options_that_cannot_end_well_cost_no_work(tmp_path, files):
+    with pytest.raises(TokenizerError, match="too small"):
+        fit_files(files, SCHEMA, **KEYS, bpe_vocab_size=10, work=tmp_path / "w")
+    semantic = [FieldSpec("kind", "categorical_entity", semantic_levels=2)]
+    with pytest.raises(TokenizerError, match="cannot be fitted on names alone"):
+        fit_files(files, DomainSchema("shop", semantic), **KEYS, work=tmp_path / "w")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_folder_that_was_renamed_is_another_input(tmp_path, frame, tokenizer):
+    part = tmp_path / "in" / "kind=tea"
+    write_files(frame.drop("kind"), part, 1)
+    stopped(tmp_path / "in", tokenizer, tmp_path / "s")
+    part.rename(tmp_path / "in" / "kind=cake")
+    with pytest.raises(StoreError, match="input files"):
+        tokenize_files(tmp_path / "in", tokenizer, tmp_path / "s", **KEYS)
+
+
+ORPHANS = """
+import os, sys, time
+from domainformer.distributed import local
+class Sleep:
+    def __call__(self, unit):
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+if __name__ == "__main__":
+    with local.connected(2) as run:
+        list(run(Sleep(), [0]))
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(ORPHANS)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as process:
+        worker = int(process.stdout.readline())
+        process.kill()
+        # The worker holds the other end of the pipe: it closes when the worker is gone.
+        assert process.stdout.read() == b"", worker

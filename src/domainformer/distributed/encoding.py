@@ -113,7 +113,6 @@ def tokenize_files(
         )
         meter.add(store.n_events)
     kept.forget("encode")
-    kept.forget("encode-units")
     if work is None:
         kept.remove()
     return store

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+
+import pyarrow as pa
 
 from domainformer.data.event_files import EventFiles, Portion, Seen
 from domainformer.data.grouping import Grouped
@@ -30,6 +33,8 @@ from domainformer.schema import DomainSchema
 from domainformer.tokenizers import DomainTokenizer
 from domainformer.tokenizers.base import FieldTokenizer
 from domainformer.tokenizers.fitting import FitStatistics
+from domainformer.tokenizers.semantic.tokenizer import SemanticIdTokenizer
+from domainformer.tokenizers.semantic.wiring import checked_semantic_ids
 
 
 def fit_files(
@@ -82,6 +87,7 @@ def fit_files(
     connection = connect(engine, workers)
     files = open_files(paths, schema, entity=entity, time=time)
     cut = cut_of(before, files)
+    _check_options(schema, bpe_vocab_size, semantic_ids)
     size = memory_bytes(memory)
     with tempfile.TemporaryDirectory(prefix="domainformer-fit-") as temporary:
         folder = Path(work) if work is not None else Path(temporary) / "work"
@@ -90,11 +96,22 @@ def fit_files(
             about = {"schema": schema.fingerprint(), "before": cut}
             job.work.begin("fit", {**identity(files), **about})
             statistics = _collected(files, schema, cut, job)
-            for stage in ("fit", "fit-units", "recount"):
-                job.work.forget(stage)
-    return DomainTokenizer.from_statistics(
-        schema, statistics, bpe_vocab_size=bpe_vocab_size, semantic_ids=semantic_ids
-    )
+            fitted = DomainTokenizer.from_statistics(
+                schema, statistics, bpe_vocab_size=bpe_vocab_size, semantic_ids=semantic_ids
+            )
+            job.work.forget("fit")
+    return fitted
+
+
+def _check_options(
+    schema: DomainSchema, bpe_vocab_size: int, given: Mapping[str, FieldTokenizer] | None
+) -> None:
+    """Find what would be wrong in the end before anything is read."""
+    DomainTokenizer(schema, bpe_vocab_size=bpe_vocab_size)
+    known = checked_semantic_ids(schema, given)
+    for spec in schema.fields:
+        if spec.semantic_levels and spec.name not in known:
+            SemanticIdTokenizer(spec).fit_statistics(None)  # the error that names the way
 
 
 def _collected(
@@ -114,7 +131,6 @@ def _collected(
     except NotSortedError:
         # The bounds in the footers allow for sorted files; the rows are not.
         job.work.forget("fit")
-        job.work.forget("fit-units")
         return _grouped(files, schema, before, job)
 
 
@@ -157,7 +173,13 @@ def _passes(task: FitTask, count: int, job: Job) -> FitStatistics:
         job.work.begin("recount", {"version": 1})
         statistics.adopt(_merged(second, count, job))
     if not statistics.n_events:
-        raise DataError("there are no events to fit on", next_step="move the cut (before=)")
+        raise DataError(
+            "there are no events to fit on",
+            why=f"no row has both an entity ({task.source.entity!r}) and a time before the cut"
+            if task.before is not None
+            else f"the entity column {task.source.entity!r} is empty in every row",
+            next_step="name the column that tells whose event each row is, or move the cut",
+        )
     return statistics
 
 
@@ -177,7 +199,8 @@ def _time_kind(files: EventFiles, portions: list[Portion]) -> TimeKind:
     """The kind of the times, from as many events as it takes to see a time of day."""
     if files.time is None:
         return "none"
-    times = EventFiles.of(files.files, entity=files.entity, time=files.time)
+    keys = [files.types.field(name) for name in (files.entity, files.time)]
+    times = dataclasses.replace(files, types=pa.schema(keys))
     seen = Seen()
     for portion in portions:
         for _ in times.read(portion, seen):

@@ -39,6 +39,10 @@ _NAMES = {
 }
 
 
+# Where a stage starts over, what was cut or counted for its earlier attempt means nothing.
+_BUILT_ON = {"fit": ("fit-units", "recount"), "encode": ("encode-units",)}
+
+
 class WorkFolder:
     """Finished units of work on disk.
 
@@ -117,7 +121,9 @@ class WorkFolder:
         return found
 
     def forget(self, stage: str) -> None:
-        """Drop what is known of a stage; its files are written over or removed with the folder."""
+        """Drop what is known of a stage, and of those that build on it; files are written over."""
+        for later in _BUILT_ON.get(stage, ()):
+            self.forget(later)
         (self.path / f"{stage}.json").unlink(missing_ok=True)
         for path in self.receipts.glob(f"{stage}-*.json"):
             path.unlink()
