@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from domainformer.distributed import Means
+from domainformer.distributed import Means, fit_table
 from domainformer.distributed.glance import glance
 from domainformer.errors import DataError
 
@@ -73,3 +73,27 @@ def test_what_cannot_be_read_is_told(tmp_path):
     with pytest.raises(DataError, match="cannot be read") as caught:
         glance(empty, entity="card_id")
     assert caught.value.next_step
+
+
+def test_types_that_do_not_go_together_are_told(tmp_path):
+    frame(0, 20).with_columns(pl.concat_list("value")).write_parquet(tmp_path / "1.parquet")
+    frame(20, 20).with_columns(pl.col("value").cast(pl.String)).write_parquet(
+        tmp_path / "2.parquet"
+    )
+    with pytest.raises(DataError, match="different types in different files"):
+        glance(tmp_path, entity="card_id", time="time", events=32)
+
+
+def test_what_lies_beside_the_data_of_a_meds_folder_is_not_read(tmp_path):
+    events = frame(0, 40).select(
+        pl.col("card_id").alias("subject_id"),
+        pl.from_epoch("time").alias("time"),
+        pl.lit("HR").alias("code"),
+        pl.col("value").cast(pl.Float32).alias("numeric_value"),
+    )
+    for place, table in (("data/train", events), ("metadata", events.select("code"))):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        table.write_parquet(tmp_path / "in" / place / "0.parquet")
+    whole = fit_table(tmp_path / "in", tmp_path / "whole")
+    streamed = fit_table(tmp_path / "in", tmp_path / "s", means=Means(work=tmp_path / "w"))
+    assert streamed.fingerprint == whole.fingerprint

@@ -115,7 +115,7 @@ def fit_table(
         schema = DomainSchema.infer(seen.sample)
     own = Path(output).with_name(f"{Path(output).name}.partial")
     fitted = fit_files(
-        source,
+        seen.source,
         schema,
         entity=seen.entity,
         time=seen.time,
@@ -168,7 +168,7 @@ def tokenize_table(
         events = _read(source, seen, means.say)
         return tokenizer.encode_to_store(events, output, overwrite=overwrite)
     return tokenize_files(
-        source,
+        seen.source,
         tokenizer,
         output,
         entity=seen.entity,

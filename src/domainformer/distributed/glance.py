@@ -29,6 +29,7 @@ class Glance:
     """What a first look has told.
 
     Args:
+        source: Where the events lie: the path, or the folder of data within it.
         entity: The entity column, as named or guessed.
         time: The time column; None where there is none.
         sample: Some events, from stretches all over the files.
@@ -38,6 +39,7 @@ class Glance:
         streamable: Whether the format can be read in parts.
     """
 
+    source: str | Path
     entity: str
     time: str | None
     sample: EventTable
@@ -81,8 +83,9 @@ def glance(
         >>> seen.n_rows, seen.sample.n_events, seen.is_large("1GB")
         (3, 3, False)
     """
-    if entity is None and is_meds(path):
+    if entity in (None, SUBJECT) and is_meds(path):
         entity, time = SUBJECT, time or TIME
+        path = Path(path) / "data"  # beside it lie tables that hold no events
     source = scan(path)
     streamable = source.format == "Parquet"
     footers = [_footer(file) for file in source.files] if streamable else []
@@ -99,7 +102,7 @@ def glance(
     table = EventTable.of(frame, entity=entity, time=time, name=str(path))
     size = sum(f.row_group(i).total_byte_size for f in footers for i in range(f.num_row_groups))
     count = sum(rows) if streamable else frame.height
-    return Glance(entity, time, table, len(source.files), count, size, streamable)
+    return Glance(path, entity, time, table, len(source.files), count, size, streamable)
 
 
 def _footer(file: Path) -> Any:
@@ -136,4 +139,12 @@ def _sample(source: Source, rows: list[int], events: int) -> pl.DataFrame:
                     )
                 )
         before += count
-    return pl.concat(frames, how="diagonal_relaxed")
+    try:
+        return pl.concat(frames, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            "a column has different types in different files",
+            where=source.name,
+            why=str(error).strip().partition("\n")[0],
+            next_step="write the files with one type",
+        ) from error
