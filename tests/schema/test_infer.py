@@ -106,9 +106,9 @@ def test_the_order_of_the_fields(cards):
     steady = cards.with_columns(branch=pl.col("card").str.slice(0, 3))
     order = [spec.name for spec in infer_schema(steady).schema.fields]
     assert order[0] == "branch", "what never changes within an entity comes first"
-    groups = [FieldType.NUMERICAL_DISCRETE, FieldType.SIGN, FieldType.NUMERICAL_CONTINUOUS]
+    numbers = [FieldType.SIGN, FieldType.NUMERICAL_CONTINUOUS, FieldType.NUMERICAL_DISCRETE]
     rest = [spec.field_type for spec in infer_schema(steady).schema.fields][3:]
-    assert rest == [*groups, FieldType.TEXT, FieldType.TEMPORAL]
+    assert rest == [FieldType.TEXT, *numbers, FieldType.TEMPORAL]
 
 
 def test_the_order_of_the_rows_does_not_matter(cards):

@@ -21,9 +21,9 @@ EXPECTED = {
             "unit": ENTITY,
             "vat": FIXED,
             "expense": FIXED,
+            "merchant": TEXT,
             "amount_sign": SIGN,
             "amount": AMOUNT,
-            "merchant": TEXT,
             "date": TIME,
         },
         {

@@ -3,7 +3,7 @@
 ::
 
     table ─▶ roles (entity, time, label) ─▶ profiles ─▶ drop what says nothing ─▶ drop what is
-    said twice ─▶ decide each column ─▶ order the fields: stable categories first, times last
+    said twice ─▶ decide each column ─▶ order the fields: what, then how much, then when
 
 Everything is measured on all rows, except the dependence between columns, which is measured on
 evenly spaced rows of tables beyond 500,000 (a note says so).
@@ -34,12 +34,12 @@ from domainformer.schema.survey import Survey, follows_of, survey_table
 _ORDER = {
     FieldType.CATEGORICAL_FIXED: 0,
     FieldType.CATEGORICAL_ENTITY: 0,
-    FieldType.NUMERICAL_DISCRETE: 1,
+    # A text ends where it will: what follows it has to guess first whether it has ended, and what
+    # could be copied from the last event suffers most. A sign or a size is seldom copied.
+    FieldType.TEXT: 1,
     FieldType.SIGN: 2,
     FieldType.NUMERICAL_CONTINUOUS: 2,
-    # A text ends where it will: what follows it has to guess first whether it has ended. Let that
-    # be the calendar, not the category that begins the next event and is best copied from this.
-    FieldType.TEXT: 3,
+    FieldType.NUMERICAL_DISCRETE: 3,
     FieldType.TEMPORAL: 4,
 }
 
@@ -140,7 +140,7 @@ def _decided_time(survey: Survey, column: str) -> Decision:
 def _ordered(
     decisions: Mapping[str, Decision], profiles: Mapping[str, ColumnProfile]
 ) -> list[FieldSpec]:
-    """Categories (the most stable first), counts, signs and magnitudes, texts, times."""
+    """Categories (the most stable first), texts, signs and magnitudes, counts, times."""
     specs = [spec for decision in decisions.values() for spec in decision.fields]
 
     def place(spec: FieldSpec) -> tuple[int, float]:
