@@ -305,3 +305,36 @@ def test_sources_are_compared_by_the_events_that_have_a_field():
     assert drift(tokenizer, frame).verdict == "fine"
     mostly = frame.filter((pl.col("source") == "app") | (pl.int_range(pl.len()) < 20))
     assert drift(tokenizer, mostly).slot("source").verdict == "watch"
+
+
+def test_a_source_that_the_fit_has_not_seen_is_no_chance():
+    schema = DomainSchema(
+        "bank",
+        [
+            FieldSpec("paid", "numerical_continuous"),
+            FieldSpec("screen", "categorical_fixed"),
+            FieldSpec("note", "text", optional=True),
+        ],
+        sources={"cards": {"fields": ["paid"]}, "app": {"fields": ["screen", "note"]}},
+    )
+    types = {"source": pl.String, "paid": pl.Float64, "screen": pl.String, "note": pl.String}
+    cards = [{"source": "cards", "paid": float(i)} for i in range(40)]
+    app = [{"source": "app", "screen": "home", "note": "hello there"}] * 40
+    cards, app = (pl.DataFrame(rows, schema=types) for rows in (cards, app))
+    of_cards = drift(DomainTokenizer(schema, bpe_vocab_size=256).fit(cards), app)
+    screen = of_cards.slot("screen")
+    assert (screen.unknown, screen.verdict) == (1.0, "extend")
+    assert of_cards.text.verdict == "extend"
+    of_app = DomainTokenizer(schema, bpe_vocab_size=256).fit(app)
+    assert drift(of_app, cards).slot("paid").verdict == "refit"
+    assert drift(of_app, app).verdict == "fine"
+
+
+def test_gaps_where_the_fit_has_seen_first_events_alone_ask_for_a_new_fit():
+    schema = DomainSchema("s", [FieldSpec("at", "temporal", calendar_fields=(), elapsed_bins=4)])
+    frame = pl.DataFrame({"who": range(40), "half": [i // 2 for i in range(40)], "at": range(40)})
+    firsts, pairs = (EventTable.of(frame, entity=name, time="at") for name in ("who", "half"))
+    tokenizer = DomainTokenizer(schema).fit(firsts)
+    assert drift(tokenizer, pairs).verdict == "refit"
+    assert drift(tokenizer, firsts).verdict == "fine"
+    assert drift(DomainTokenizer(schema).fit(pairs), firsts).verdict == "fine"

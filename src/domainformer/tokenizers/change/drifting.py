@@ -45,6 +45,8 @@ _OUTSIDE = (0.01, 0.05)
 _SEASONAL = ("month", "quarter", "year", "dom")
 # By this much fewer bytes per token.
 _SPELLING = (0.10, 0.25)
+# A text is spelt byte by byte, but for a word here and there.
+_MOSTLY_BARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,9 @@ def _slot(
     findings: list[tuple[Verdict, str]] = [
         _found(_OUTSIDE, outside or 0.0, "refit", f"{outside or 0:.1%} out of the fitted range")
     ]
-    if before is None or not _chance(before, after, "unknown"):
+    # Where the fit has seen no value at all there is nothing that chance could explain.
+    unseen = before is not None and before.rows == before.missing
+    if before is None or unseen or not _chance(before, after, "unknown"):
         more = unknown - (unknown_then or 0.0)
         findings.append(_found(_UNKNOWN, more, "extend", f"{unknown:.1%} unknown"))
     if missing_then is not None and before is not None and not _chance(before, after, "missing"):
@@ -267,6 +271,8 @@ def _slot(
         learned = isinstance(tokenizer, (MagnitudeBucketTokenizer, ElapsedTimeTokenizer))
         verdict: Verdict = "refit" if learned and stability.level == 2 else "watch"
         findings.append((verdict, f"PSI {stability.psi:.2f}"))
+    if before is not None and _bins_of_nothing(tokenizer, before, after):
+        findings.append(("refit", "the fit has seen no value"))
     worst = max((verdict for verdict, _ in findings), key=_ORDER.index)
     return SlotDrift(
         slot=slot.name,
@@ -282,6 +288,15 @@ def _slot(
         verdict=worst,
         why=", ".join(why for verdict, why in findings if verdict != "fine"),
     )
+
+
+def _bins_of_nothing(
+    tokenizer: FieldTokenizer, before: SlotReference, after: SlotReference
+) -> bool:
+    """Whether bins are needed that could not be learned, since the fit has seen no number."""
+    learned = isinstance(tokenizer, (MagnitudeBucketTokenizer, ElapsedTimeTokenizer))
+    given = tokenizer.spec.binning == "fixed"
+    return learned and not given and before.low is None and after.low is not None
 
 
 def _chance(before: SlotReference, after: SlotReference, what: str) -> bool:
@@ -308,6 +323,8 @@ def _text(then: TextReference | None, now: TextReference) -> TextDrift:
     loss = 0.0 if before is None or not now.tokens else 1 - after / before
     why = f"{after:.2f} bytes per token" + ("" if before is None else f", {before:.2f} at the fit")
     verdict, _ = _found(_SPELLING, loss, "extend", why)
+    if then is not None and not then.tokens and now.tokens and now.bare_share > _MOSTLY_BARE:
+        verdict, why = "extend", f"{why}; the fit has seen no text"
     return TextDrift(
         bytes_per_token_then=before,
         bytes_per_token=after,
