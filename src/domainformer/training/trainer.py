@@ -182,7 +182,11 @@ class EventTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> int:
         # The default looks the model's loss up by name to learn whether it shifts the labels.
-        return sum(count_targets(batch["labels"]) for batch in batch_samples)
+        return sum(self.count_targets(batch["labels"]) for batch in batch_samples)
+
+    def count_targets(self, labels: torch.Tensor) -> int:
+        """Number of predictions that a batch's loss averages over."""
+        return count_targets(labels)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the default walks every module at every step."""
@@ -217,7 +221,7 @@ class EventTrainer(Trainer):
             for batch in self.get_eval_dataloader(eval_dataset):
                 batch.pop(TOKENS, None)
                 inputs = self._prepare_inputs(batch)
-                found = count_targets(inputs["labels"])
+                found = self.count_targets(inputs["labels"])
                 with self.compute_loss_context_manager():
                     loss = self.compute_loss(self.model, inputs)
                 if found:
