@@ -6,16 +6,28 @@ Start with :func:`~domainformer.evaluation.evaluate.evaluate`, then
 :mod:`~domainformer.evaluation.baselines` (what one can say without it);
 :mod:`~domainformer.evaluation.probe` with :mod:`~domainformer.evaluation.aggregates` and
 :mod:`~domainformer.evaluation.labels`; :mod:`~domainformer.evaluation.metrics` and
-:mod:`~domainformer.evaluation.intervals` for figures. May import training, inference, models,
-tokenizers, data and what lies below.
+:mod:`~domainformer.evaluation.intervals` for figures.
+For "is it better on my task": :mod:`~domainformer.evaluation.tasks` (what is judged),
+:mod:`~domainformer.evaluation.protocols` (running models),
+:mod:`~domainformer.evaluation.comparison` and :mod:`~domainformer.evaluation.leaks`.
+
+May import training, inference, models, tokenizers, data and what lies below.
 """
 
 from domainformer.evaluation.aggregates import aggregate_features
+from domainformer.evaluation.calibration import fit_calibrator
+from domainformer.evaluation.comparison import Comparison, FoldPrediction, evaluate_predictions
 from domainformer.evaluation.evaluate import EVALUATION_FILE, Evaluation, evaluate
 from domainformer.evaluation.intervals import Interval
 from domainformer.evaluation.labels import read_labels
+from domainformer.evaluation.leaks import Leak, check_features, check_leaks
 from domainformer.evaluation.next_event import NextEvent, SlotResult, TextResult, next_event
+from domainformer.evaluation.next_tasks import next_item_task, next_value_task
 from domainformer.evaluation.probe import ProbeResult, probe
+from domainformer.evaluation.protocols import Calibrated, NestedChoice, run, run_model
+from domainformer.evaluation.public_tasks import PUBLIC_TASKS, public_task
+from domainformer.evaluation.task_building import task_at_cuts, task_from_labels
+from domainformer.evaluation.tasks import Task
 
 __all__ = [
     "evaluate",
@@ -30,4 +42,22 @@ __all__ = [
     "aggregate_features",
     "read_labels",
     "Interval",
+    "Task",
+    "task_from_labels",
+    "task_at_cuts",
+    "next_value_task",
+    "next_item_task",
+    "PUBLIC_TASKS",
+    "public_task",
+    "run",
+    "run_model",
+    "NestedChoice",
+    "Calibrated",
+    "fit_calibrator",
+    "FoldPrediction",
+    "Comparison",
+    "evaluate_predictions",
+    "Leak",
+    "check_leaks",
+    "check_features",
 ]

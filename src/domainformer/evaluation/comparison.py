@@ -149,6 +149,7 @@ def evaluate_predictions(
     predictions: Mapping[str, npt.NDArray[Any] | Sequence[FoldPrediction]],
     *,
     baselines: Sequence[str] = (),
+    folds: Sequence[int] | None = None,
     samples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
@@ -159,6 +160,7 @@ def evaluate_predictions(
         predictions: Per contestant one :class:`FoldPrediction` per seed and fold, or an array in
             the order of all tested examples (``task.examples`` where ``fold >= 0``).
         baselines: Names of the baselines among them.
+        folds: The folds that are judged; None: all.
         samples: Bootstrap draws.
         seed: Draws depend on it and on the task alone.
 
@@ -182,7 +184,12 @@ def evaluate_predictions(
             raise DataError(f"there is no baseline {name!r}", next_step=nearest(name, predictions))
     if not predictions:
         raise DataError("there are no predictions to judge", where=f"task {task.name!r}")
-    tested = {fold: task.examples.filter(pl.col(FOLD) == fold) for fold in task.folds}
+    judged = task.folds if folds is None else sorted(folds)
+    if not judged or not set(judged) <= set(task.folds):
+        raise DataError(
+            f"the task has no such folds: {judged}", next_step=f"choose among {task.folds}"
+        )
+    tested = {fold: task.examples.filter(pl.col(FOLD) == fold) for fold in judged}
     labels = {fold: task.labels(rows) for fold, rows in tested.items()}
     runs = {name: _cells_of(task, name, given, tested) for name, given in predictions.items()}
     measures = dict(MEASURES[task.kind])
@@ -224,7 +231,7 @@ def evaluate_predictions(
             "kind": task.kind,
             "examples": sum(map(len, labels.values())),
             "train_only": int((task.examples[FOLD] == TRAIN_ONLY).sum()),
-            "folds": task.folds,
+            "folds": judged,
             "seeds": sorted({cell.seed for cells in runs.values() for cell in cells}),
             "bootstrap": {"samples": samples, "seed": seed, "unit": "entity within fold"},
             "task": task.record,
@@ -240,7 +247,7 @@ def _cells_of(
 ) -> list[FoldPrediction]:
     """Checked predictions, every fold for every seed."""
     if isinstance(given, np.ndarray):
-        fold_of = task.examples.filter(pl.col(FOLD) != TRAIN_ONLY)[FOLD].to_numpy()
+        fold_of = task.examples.filter(pl.col(FOLD).is_in(list(tested)))[FOLD].to_numpy()
         if len(given) != len(fold_of):
             raise DataError(
                 "predictions have the wrong shape",

@@ -161,9 +161,16 @@ def task_at_cuts(
         >>> task.examples.select("entity", "cut", "label", "fold").rows()[-3:]
         [(1, 10, 0, 0), (2, 10, 1, 0), (3, 10, 1, 0)]
     """
+    if isinstance(label, str) and label not in ("no_event", "any_event"):
+        raise DataError(
+            f"there is no label {label!r}",
+            where=f"task {name!r}",
+            next_step="pass no_event, any_event, or a polars aggregation of the window's events",
+        )
     window = duration(table, horizon)
     test = moment(table, test_cut)
-    trains = sorted(moment(table, cut) for cut in train_cuts)
+    train_cuts = sorted(train_cuts, key=lambda cut: moment(table, cut))
+    trains = [moment(table, cut) for cut in train_cuts]
     _check_cuts(name, table, trains, test, window, known_until)
     reach = None if observed is None else duration(table, observed)
     parts = [_at_cut(table, cut, window, reach, label, empty) for cut in [*trains, test]]
@@ -209,7 +216,7 @@ def _at_cut(
     rule: pl.Expr = pl.len() if isinstance(label, str) else label
     found = after.group_by(entity).agg(rule.alias(LABEL)).rename({entity: ENTITY})
     rows = entities.to_frame().join(found, on=ENTITY, how="left", maintain_order="left")
-    if label == "no_event":
+    if isinstance(label, str) and label == "no_event":
         value = pl.col(LABEL).is_null().cast(pl.Float64)
     elif isinstance(label, str):
         value = pl.col(LABEL).is_not_null().cast(pl.Float64)
