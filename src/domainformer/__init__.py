@@ -48,7 +48,19 @@ if TYPE_CHECKING:
     )
     from domainformer.distributed import TokenizePlan, fit_files, tokenize_files
     from domainformer.errors import DomainformerError
-    from domainformer.evaluation import Evaluation, aggregate_features
+    from domainformer.evaluation import (
+        Evaluation,
+        Task,
+        aggregate_features,
+        check_leaks,
+        evaluate_predictions,
+        next_item_task,
+        next_value_task,
+        public_task,
+        run_model,
+        task_at_cuts,
+        task_from_labels,
+    )
     from domainformer.evaluation.evaluate import evaluate
     from domainformer.evaluation.next_event import next_event
     from domainformer.evaluation.probe import probe
@@ -179,6 +191,15 @@ __all__ = [
     "next_event",
     "probe",
     "aggregate_features",
+    "Task",
+    "task_from_labels",
+    "task_at_cuts",
+    "next_value_task",
+    "next_item_task",
+    "public_task",
+    "run_model",
+    "evaluate_predictions",
+    "check_leaks",
     "write_report",
     "DomainformerError",
     "__version__",
@@ -204,7 +225,22 @@ _PACKAGES = {
     ),
     "distributed": ("TokenizePlan", "fit_files", "tokenize_files"),
     "errors": ("DomainformerError",),
-    "evaluation": ("Evaluation", "aggregate_features", "evaluate", "next_event", "probe"),
+    "evaluation": (
+        "Evaluation",
+        "Task",
+        "aggregate_features",
+        "check_leaks",
+        "evaluate",
+        "evaluate_predictions",
+        "next_event",
+        "next_item_task",
+        "next_value_task",
+        "probe",
+        "public_task",
+        "run_model",
+        "task_at_cuts",
+        "task_from_labels",
+    ),
     "inference": (
         "Bundle",
         "embed",
