@@ -9,7 +9,9 @@ Start with :func:`~domainformer.evaluation.evaluate.evaluate`, then
 :mod:`~domainformer.evaluation.intervals` for figures.
 For "is it better on my task": :mod:`~domainformer.evaluation.tasks` (what is judged),
 :mod:`~domainformer.evaluation.protocols` (running models),
-:mod:`~domainformer.evaluation.comparison` and :mod:`~domainformer.evaluation.leaks`.
+:mod:`~domainformer.evaluation.comparison` and :mod:`~domainformer.evaluation.leaks`; the opponents
+are :mod:`~domainformer.evaluation.tabular_baseline` (aggregates into LightGBM),
+:mod:`~domainformer.evaluation.sequence_counts` and :mod:`~domainformer.evaluation.item_baselines`.
 
 May import training, inference, models, tokenizers, data and what lies below.
 """
@@ -18,6 +20,7 @@ from domainformer.evaluation.aggregates import aggregate_features
 from domainformer.evaluation.calibration import fit_calibrator
 from domainformer.evaluation.comparison import Comparison, FoldPrediction, evaluate_predictions
 from domainformer.evaluation.evaluate import EVALUATION_FILE, Evaluation, evaluate
+from domainformer.evaluation.gbdt import GradientBoosting
 from domainformer.evaluation.intervals import Interval
 from domainformer.evaluation.labels import read_labels
 from domainformer.evaluation.leaks import Leak, check_features, check_leaks
@@ -26,7 +29,9 @@ from domainformer.evaluation.next_tasks import next_item_task, next_value_task
 from domainformer.evaluation.probe import ProbeResult, probe
 from domainformer.evaluation.protocols import Calibrated, NestedChoice, run, run_model
 from domainformer.evaluation.public_tasks import PUBLIC_TASKS, public_task
+from domainformer.evaluation.tabular_baseline import TabularBaseline, public_plan
 from domainformer.evaluation.task_building import task_at_cuts, task_from_labels
+from domainformer.evaluation.task_features import FeaturePlan, TaskFeatures
 from domainformer.evaluation.tasks import Task
 
 __all__ = [
@@ -60,4 +65,9 @@ __all__ = [
     "Leak",
     "check_leaks",
     "check_features",
+    "FeaturePlan",
+    "TaskFeatures",
+    "GradientBoosting",
+    "TabularBaseline",
+    "public_plan",
 ]
