@@ -48,7 +48,8 @@ def finetune(
         Path | None, typer.Option(help="Table with the label, one row per entity.")
     ] = None,
     mode: Annotated[
-        Literal["full", "head"], typer.Option(help="head keeps the backbone frozen.")
+        Literal["full", "head", "lora"],
+        typer.Option(help="head keeps the backbone frozen, lora adds low-rank matrices to it."),
     ] = "full",
     output: Annotated[Path, typer.Option(help="Run folder to write.")] = Path("runs/finetuned"),
     overrides: Annotated[

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from domainformer.config import StrictConfig
+from domainformer.training.objective_config import ContrastiveConfig, ObjectiveWeights
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LENGTHS = ("max_steps", "max_tokens", "epochs")
@@ -146,6 +147,8 @@ class TrainingConfig(StrictConfig):
         keep: Checkpoints kept beside the best.
         substitute_values: Probability that a categorical value is replaced throughout a training
             history, so that the model trusts the history (see :mod:`domainformer.data.augment`).
+        objectives: What is learned, with weights; what is not named is not trained.
+        contrastive: Settings of the contrastive objective.
         seed: Of initialisation, order and dropout.
         threads: Processor threads; None leaves the process as it is.
         report_to: Further trackers, ``tensorboard`` or ``trackio``.
@@ -172,6 +175,8 @@ class TrainingConfig(StrictConfig):
     log_every: int = Field(10, ge=1)
     keep: int = Field(2, ge=1)
     substitute_values: float = Field(0.0, ge=0, le=1)
+    objectives: ObjectiveWeights = ObjectiveWeights(next_token=1.0)
+    contrastive: ContrastiveConfig = ContrastiveConfig()
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()

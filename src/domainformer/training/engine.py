@@ -46,12 +46,16 @@ from domainformer.training.config import (
     RunConfig,
     TrainingConfig,
 )
+from domainformer.training.objective_base import ObjectiveCollator, ObjectiveRows
+from domainformer.training.objective_trainer import ObjectiveTrainer
+from domainformer.training.objectives import NEXT_TOKEN, ObjectiveModel, make_objectives
 from domainformer.training.plan import TrainPlan, device, resolve_plan
 from domainformer.training.preparation import Prepared, prepare
 from domainformer.training.progress import (
     METRICS_FILE,
     JsonLines,
     Watcher,
+    evaluation_at,
     make_display,
     say,
     say_nothing,
@@ -134,8 +138,9 @@ def pretrain(
             packed=config.training.packed,
             pad_to=config.training.context if config.training.packed else None,
         )
-        plan = plan_of(run, config.training, model, train_rows, collate)
-        metrics = train(run, config, model, plan, train_rows, eval_rows, collate)
+        metrics = train_objectives(
+            run, config, model, prepared.tokenizer, train_rows, eval_rows, collate
+        )
         save_bundle(
             run.directory / MODEL,
             model,
@@ -145,6 +150,33 @@ def pretrain(
         )
         run.finish(metrics)
     return result_of(run)
+
+
+def train_objectives(
+    run: Run,
+    config: RunConfig,
+    model: DomainTransformerForCausalLM,
+    tokenizer: DomainTokenizer,
+    train_rows: DomainSequenceDataset,
+    eval_rows: DomainSequenceDataset | None,
+    collate: Collator,
+) -> dict[str, Any]:
+    """Train a model on what the configuration names; next tokens alone need nothing around it."""
+    training = config.training
+    if set(training.objectives.used) == {NEXT_TOKEN}:
+        plan = plan_of(run, training, model, train_rows, collate)
+        return train(run, config, model, plan, train_rows, eval_rows, collate)
+    learner = ObjectiveModel(model, make_objectives(training, tokenizer), training)
+    learner.to(device())
+    objectives = learner.objectives
+    rows = ObjectiveRows(train_rows, objectives)
+    judged = None if eval_rows is None else ObjectiveRows(eval_rows, objectives)
+    collator = ObjectiveCollator(collate, objectives)
+    plan = plan_of(run, training, learner, rows, collator)
+    metrics = train(run, config, learner, plan, rows, judged, collator, trainer=ObjectiveTrainer)
+    # The trainer judged by all objectives; told are the losses of the model that was kept.
+    losses = evaluation_at(run.directory / METRICS_FILE, metrics["best_step"])
+    return {**metrics, "eval_loss": losses.get("eval_loss"), **losses}
 
 
 def open_run(root: str, name: str | None, config: RunConfig | Any, *, kind: str) -> Run:
@@ -247,7 +279,7 @@ def substitution(tokenizer: DomainTokenizer, rate: float) -> ValueSubstitution |
 def plan_of(
     run: Run,
     training: TrainingConfig,
-    model: PreTrainedModel,
+    model: PreTrainedModel | ObjectiveModel,
     rows: DomainSequenceDataset | Any,
     collate: Collate,
 ) -> TrainPlan:
@@ -279,11 +311,13 @@ def plan_of(
 def train(
     run: Run,
     config: Any,
-    model: PreTrainedModel,
+    model: PreTrainedModel | ObjectiveModel,
     plan: TrainPlan,
     train_rows: EpochDataset,
     eval_rows: EpochDataset | None,
     collate: Collate,
+    *,
+    trainer: type[EventTrainer] = EventTrainer,
 ) -> dict[str, Any]:
     """Train a model inside a run folder, from its newest checkpoint on, and load its best weights.
 
@@ -295,6 +329,7 @@ def train(
         train_rows: Rows to train on.
         eval_rows: Rows to validate on, or None.
         collate: Rows to model inputs.
+        trainer: The loop: ``EventTrainer``, or one that knows several objectives.
 
     Returns:
         ``eval_loss``, ``best_step``, ``steps``, ``tokens``, ``seconds``, ``tokens_per_second``.
@@ -312,7 +347,7 @@ def train(
     ]
     watcher = Watcher(sinks, make_display(quiet=config.training.quiet))
     with StopRequest(lambda: tell("stopping after this step")) as stop:
-        trainer = EventTrainer(
+        loop = trainer(
             model,
             plan,
             train_rows=train_rows,
@@ -323,20 +358,20 @@ def train(
         )
         started = time.perf_counter()
         try:
-            trainer.fit(checkpoint)
+            loop.fit(checkpoint)
         finally:
             watcher.close()
-    if trainer.state.global_step < plan.steps:
-        tell(f"stopped at step {trainer.state.global_step:,}; training.resume=true continues it")
+    if loop.state.global_step < plan.steps:
+        tell(f"stopped at step {loop.state.global_step:,}; training.resume=true continues it")
         raise KeyboardInterrupt
     seconds = time.perf_counter() - started
-    best = trainer.load_best()
+    best = loop.load_best()
     model.eval()
     return {
-        "eval_loss": trainer.state.best_metric,
+        "eval_loss": loop.state.best_metric,
         "best_step": best,
-        "steps": trainer.state.global_step,
-        "tokens": trainer.state.num_input_tokens_seen,
+        "steps": loop.state.global_step,
+        "tokens": loop.state.num_input_tokens_seen,
         "seconds": round(seconds, 2),
         "tokens_per_second": round(watcher.mean_rate, 1),
     }

@@ -4,7 +4,8 @@ Each entity is one row: the newest events that fit the context, classified at th
 
     BOS e₁ e₂ … eₙ ─▶ Transformer ─▶ hidden state of the last token ─▶ linear head ─▶ class
 
-``full`` trains everything, ``head`` the linear head alone on a frozen backbone. The test entities
+``full`` trains everything, ``head`` the linear head alone on a frozen backbone, ``lora`` the head
+and low-rank additions to the backbone's matrices (see ``lora.py``). The test entities
 are those that pretraining held out, where it split by entity.
 """
 
@@ -19,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from domainformer.config import StrictConfig, apply_overrides, build
 from domainformer.data import Budgets, EventTable
@@ -32,12 +33,15 @@ from domainformer.models import Collator, DomainTransformerForSequenceClassifica
 from domainformer.run import Run
 from domainformer.training.config import TrainingConfig
 from domainformer.training.engine import MODEL, RunResult, open_run, plan_of, result_of, train
+from domainformer.training.lora import LoraConfig, add_lora, merge_lora
+from domainformer.training.objective_config import ContrastiveConfig, ObjectiveWeights
 from domainformer.training.plan import autocast, device
 from domainformer.training.session import reproducible
 from domainformer.training.targets import UNLABELLED, Targets, read_targets, score
 
 _BUCKET = 256  # rows among which neighbours are sorted by length
 PREDICTIONS = "predictions.parquet"
+Mode = Literal["full", "head", "lora"]
 
 
 class FinetuneTraining(TrainingConfig):
@@ -48,6 +52,13 @@ class FinetuneTraining(TrainingConfig):
     weight_decay: float = Field(0.01, ge=0)
     packed: Literal[False] = False
 
+    @model_validator(mode="after")
+    def _classes_are_the_objective(self) -> FinetuneTraining:
+        plain = (ObjectiveWeights(next_token=1.0), ContrastiveConfig())
+        if (self.objectives, self.contrastive) != plain:
+            raise ValueError("objectives belong to pretraining; here the classes are learned")
+        return self
+
 
 class FinetuneConfig(StrictConfig):
     """Everything that decides a fine-tuning, beside the table.
@@ -55,7 +66,8 @@ class FinetuneConfig(StrictConfig):
     Args:
         model: The bundle to start from.
         label: The label's column.
-        mode: ``full`` or ``head``.
+        mode: ``full``, ``head`` or ``lora``.
+        lora: Rank, factor and places of the additions, for ``lora``.
         fractions: Shares of training, validation and test entities.
         split_seed: Of the assignment of entities.
         training: The optimisation; its ``context`` follows the model where it is not given.
@@ -63,7 +75,8 @@ class FinetuneConfig(StrictConfig):
 
     model: str
     label: str
-    mode: Literal["full", "head"] = "full"
+    mode: Mode = "full"
+    lora: LoraConfig = LoraConfig()
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
     split_seed: int = 0
     training: FinetuneTraining = FinetuneTraining(epochs=5)
@@ -125,7 +138,7 @@ def finetune(
     label: str,
     *,
     label_table: str | Path | pl.DataFrame | None = None,
-    mode: Literal["full", "head"] = "full",
+    mode: Mode = "full",
     split: Split | None = None,
     output: str | Path = "runs/finetuned",
     overrides: Sequence[str] = (),
@@ -137,7 +150,8 @@ def finetune(
         table: Events with the columns of the model's schema.
         label: The label's column: constant within each entity, null where it is not known.
         label_table: Table with the label, one row per entity; None: the events have it.
-        mode: ``full`` trains all weights, ``head`` only the new linear head.
+        mode: ``full`` trains all weights, ``head`` only the new linear head, ``lora`` the head
+            and low-rank additions, which are merged into the weights at the end.
         split: By entity; None: as pretraining split, or a new one.
         output: The run folder to make.
         overrides: Dotted overrides of :class:`FinetuneConfig`, such as ``training.epochs=3``;
@@ -150,6 +164,7 @@ def finetune(
     Raises:
         ConfigError: The configuration or split cannot be used.
         DataError: Labels are missing, vary within an entity, or are part of the schema.
+        MissingExtraError: LoRA was asked for and peft is not installed.
     """
     bundle = load_bundle(model)
     config = _configure(model, label, mode, overrides, bundle)
@@ -175,12 +190,14 @@ def finetune(
         )
         events, budgets = bundle.tokenizer.encode(table), bundle.tokenizer.budgets
         parts = _parts(events, targets, roles, config.training, budgets)
-        classifier = _classifier(bundle, targets, config.mode)
+        classifier = _classifier(bundle, targets, config)
         collate = TargetCollator(Collator(bundle.tokenizer.pad_id, packed=False))
         train_rows = parts["train"]
         plan = plan_of(run, config.training, classifier, train_rows, collate)
         validation = parts.get("validation")
         metrics = train(run, config, classifier, plan, train_rows, validation, collate)
+        if config.mode == "lora":
+            merge_lora(classifier)
         test = parts["test"]
         probabilities, codes, entities = predict(classifier, test, collate, plan.rows, plan.bf16)
         metrics |= {f"test_{name}": value for name, value in score(probabilities, codes).items()}
@@ -221,7 +238,7 @@ def _configure(
 ) -> FinetuneConfig:
     values: dict[str, Any] = {"model": str(model), "label": label, "mode": mode}
     values["training"] = {"context": bundle.context}
-    if mode == "head":
+    if mode != "full":
         values["training"]["learning_rate"] = 3e-3
     values = apply_overrides(values, overrides)
     if not {"epochs", "max_steps", "max_tokens"} & values["training"].keys():
@@ -279,7 +296,7 @@ def _parts(
 
 
 def _classifier(
-    bundle: Bundle, targets: Targets, mode: str
+    bundle: Bundle, targets: Targets, settings: FinetuneConfig
 ) -> DomainTransformerForSequenceClassification:
     config = copy.deepcopy(bundle.model.config)
     config.num_labels = len(targets.classes)
@@ -288,8 +305,10 @@ def _classifier(
     config.problem_type = "single_label_classification"
     model = DomainTransformerForSequenceClassification(config)
     model.model.load_state_dict(bundle.model.model.state_dict())
-    if mode == "head":
+    if settings.mode == "head":
         model.model.requires_grad_(requires_grad=False)
+    elif settings.mode == "lora":
+        add_lora(model, settings.lora)
     return model.to(device())
 
 

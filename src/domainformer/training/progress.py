@@ -78,6 +78,15 @@ class JsonLines:
         self._handle.close()
 
 
+def evaluation_at(path: Path, step: int) -> dict[str, float]:
+    """The validation losses that a ``metrics.jsonl`` has of a step; none where none were told."""
+    found: dict[str, float] = {}
+    for row in read_metrics(path):
+        if row["step"] == step:
+            found |= {key: value for key, value in row.items() if key.startswith("eval_loss")}
+    return found
+
+
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a ``metrics.jsonl``; a last line that was cut off by a kill is left out."""
     rows = []
@@ -289,7 +298,8 @@ class Watcher(TrainerCallback):
         }
         if logs.get("grad_norm") is not None:
             row["grad_norm"] = logs["grad_norm"]
-        self._tell(row)
+        # One loss for each objective, where there are several.
+        self._tell(row | {key: logs[key] for key in logs if key.startswith("loss_")})
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
@@ -297,7 +307,8 @@ class Watcher(TrainerCallback):
         """Write a row of the validation."""
         self._skip_clock()
         row = {"step": state.global_step, "tokens": state.num_input_tokens_seen}
-        self._tell({**row, "eval_loss": metrics["eval_loss"]})
+        losses = {key: metrics[key] for key in metrics if key.startswith("eval_loss")}
+        self._tell(row | losses)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Checkpoints take no time from the throughput."""
