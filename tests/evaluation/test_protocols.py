@@ -99,9 +99,12 @@ def test_run_compares_with_the_best_baseline_and_writes(tmp_path):
     assert len(result.cells["ours"]) == 10
     saved = json.loads(result.write(tmp_path / "result.json").read_text())
     assert saved["figures"]["ours"]["auroc"]["mean"] == result.figures["ours"]["auroc"].mean
-    console = Console(width=200, file=io.StringIO())
+    console = Console(width=80, file=io.StringIO())
     console.print(result.render())
-    assert "ours − flat" in console.file.getvalue()
+    shown = console.file.getvalue()
+    assert "ours −" in shown
+    assert f"{result.figures['ours']['auroc'].mean:.4f}" in shown
+    assert "…" not in shown
 
 
 def test_figures_equal_metrics_of_each_fold():

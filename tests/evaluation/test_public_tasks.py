@@ -6,6 +6,7 @@ import pytest
 
 from domainformer.errors import ArtifactError
 from domainformer.evaluation import public_tasks
+from domainformer.evaluation.metrics import auroc
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,22 @@ def test_next_expense_and_the_figure_of_repeating_the_last(data_root):
         for start, end, value, label in zip(starts, ends, previous, rows["label"], strict=True)
     ]
     assert np.mean(right) == pytest.approx(0.546, abs=5e-4)
+
+
+@pytest.mark.parametrize(("artefact", "expected"), [(True, 0.886), (False, 0.845)])
+def test_recency_alone_foretells_dormancy_as_published(data_root, artefact, expected):
+    task = public_tasks.birmingham_dormancy(data_root, artefact=artefact)
+    rows = task.examples.filter(pl.col("fold") == 0)
+    seen = rows.join(task.history(rows, last=1).frame, on="example", how="left")
+    away = (seen["cut"] - seen["date"]).dt.total_days().to_numpy()
+    assert auroc(task.labels(rows), away) == pytest.approx(expected, abs=1e-3)
+
+
+def test_frequency_alone_foretells_churn_as_published(data_root):
+    task = public_tasks.online_retail_churn(data_root)
+    rows = task.examples.filter(pl.col("fold") == 0)
+    starts, ends = task.bounds(rows)
+    assert auroc(task.labels(rows), starts - ends) == pytest.approx(0.72, abs=2e-3)
 
 
 def test_next_item_on_beauty(data_root):

@@ -128,19 +128,22 @@ class Comparison:
             f"{len(self.record['folds'])} folds, seeds {self.record['seeds']}",
             title_justify="left",
             pad_edge=False,
+            collapse_padding=True,
             box=SIMPLE_HEAD,
         )
-        table.add_column("contestant")
+        table.add_column("contestant", no_wrap=True)
         for name in names:
-            table.add_column(name, justify="right")
+            head = name.replace("calibration_error", "ece").replace("_", "-")
+            table.add_column(head, justify="right", no_wrap=True)
         for contestant, row in self.figures.items():
-            mark = " (baseline)" if contestant in self.baselines else ""
-            table.add_row(contestant + mark, *(str(row[name]) for name in names))
+            mark = "\n(baseline)" if contestant in self.baselines else ""
+            cells = [str(row[name]).replace(" ± ", "\n± ") for name in names]
+            table.add_row(contestant + mark, *cells)
         if self.differences:
             table.add_section()
         for contestant, differences in self.differences.items():
-            cells = [_shown(differences.get(name)) for name in names]
-            table.add_row(f"{contestant} − {self.best_baseline}", *cells)
+            shown = [_shown(differences.get(name)) for name in names]
+            table.add_row(f"{contestant} −\n{self.best_baseline}", *shown)
         return table
 
 
@@ -371,5 +374,5 @@ def _plain_cells(
 def _shown(difference: Difference | None) -> Text:
     if difference is None:
         return Text("")
-    text = f"{difference.value:+.4f} (p {difference.p_value:.3f})"
+    text = f"{difference.value:+.4f}\np {difference.p_value:.3f}"
     return Text(text, style="bold" if difference.better else "")
