@@ -66,13 +66,19 @@ if TYPE_CHECKING:
     from domainformer.evaluation.probe import probe
     from domainformer.inference import Bundle, extend_bundle, load_bundle, save_bundle
     from domainformer.inference.embed import embed, embed_to_parquet
+    from domainformer.inference.fusion import FusionPredictor
     from domainformer.inference.generate import generate
+    from domainformer.inference.late_fusion import late_fusion_frame
     from domainformer.models import (
         Collator,
+        DCNv2CrossLayer,
         DomainTransformerConfig,
         DomainTransformerForCausalLM,
         DomainTransformerForSequenceClassification,
         DomainTransformerModel,
+        JointFusionConfig,
+        JointFusionModel,
+        PeriodicLinearReLU,
         pool_hidden,
     )
     from domainformer.reports import write_report
@@ -114,7 +120,7 @@ if TYPE_CHECKING:
         learn_merges,
         validate_tokenizer,
     )
-    from domainformer.training import RunConfig, RunResult, pretrain
+    from domainformer.training import FusionConfig, RunConfig, RunResult, fit_fusion, pretrain
     from domainformer.training.finetune import finetune
 
 __all__ = [
@@ -173,12 +179,20 @@ __all__ = [
     "DomainTransformerModel",
     "DomainTransformerForCausalLM",
     "DomainTransformerForSequenceClassification",
+    "JointFusionConfig",
+    "JointFusionModel",
+    "DCNv2CrossLayer",
+    "PeriodicLinearReLU",
     "Collator",
     "pool_hidden",
     "RunConfig",
     "RunResult",
     "pretrain",
     "finetune",
+    "FusionConfig",
+    "fit_fusion",
+    "FusionPredictor",
+    "late_fusion_frame",
     "Bundle",
     "load_bundle",
     "save_bundle",
@@ -243,6 +257,8 @@ _PACKAGES = {
     ),
     "inference": (
         "Bundle",
+        "FusionPredictor",
+        "late_fusion_frame",
         "embed",
         "embed_to_parquet",
         "extend_bundle",
@@ -256,6 +272,10 @@ _PACKAGES = {
         "DomainTransformerForCausalLM",
         "DomainTransformerForSequenceClassification",
         "DomainTransformerModel",
+        "DCNv2CrossLayer",
+        "JointFusionConfig",
+        "JointFusionModel",
+        "PeriodicLinearReLU",
         "pool_hidden",
     ),
     "reports": ("write_report",),
@@ -297,7 +317,14 @@ _PACKAGES = {
         "fit_semantic_ids",
         "validate_tokenizer",
     ),
-    "training": ("RunConfig", "RunResult", "finetune", "pretrain"),
+    "training": (
+        "FusionConfig",
+        "RunConfig",
+        "RunResult",
+        "finetune",
+        "fit_fusion",
+        "pretrain",
+    ),
 }
 _HOMES = {name: package for package, names in _PACKAGES.items() for name in names}
 

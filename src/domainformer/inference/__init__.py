@@ -3,15 +3,18 @@
 Start with :mod:`~domainformer.inference.bundle` (one folder, model and tokenizer together), then
 :mod:`~domainformer.inference.embed` (a vector per entity) and
 :mod:`~domainformer.inference.generate` (future events, well formed by
-:mod:`~domainformer.inference.grammar`). May import models, tokenizers, data and everything below;
+:mod:`~domainformer.inference.grammar`). :mod:`~domainformer.inference.fusion` predicts from raw
+rows of events and tabular features. May import models, tokenizers, data and everything below;
 never training or evaluation.
 """
 
 from domainformer.inference.bundle import Bundle, is_bundle, load_bundle, save_bundle
 from domainformer.inference.embed import embed, embed_to_parquet
 from domainformer.inference.extension import BundleExtension, extend_bundle
+from domainformer.inference.fusion import FusionPredictor, FusionTarget
 from domainformer.inference.generate import Sampling, generate
 from domainformer.inference.grammar import GrammarState, SlotGrammar
+from domainformer.inference.late_fusion import late_fusion_frame
 
 __all__ = [
     "Bundle",
@@ -22,6 +25,9 @@ __all__ = [
     "BundleExtension",
     "embed",
     "embed_to_parquet",
+    "FusionPredictor",
+    "FusionTarget",
+    "late_fusion_frame",
     "generate",
     "Sampling",
     "SlotGrammar",

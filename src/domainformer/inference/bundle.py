@@ -126,7 +126,7 @@ def save_bundle(
         "record": dict(record or {}),
     }
     with staged_directory(folder, overwrite=overwrite, meta={"kind": "bundle"}) as staging:
-        with _without_progress_bar():
+        with without_progress_bar():
             model.save_pretrained(staging)
         hub.write_files(tokenizer, staging)
         write_json(staging / BUNDLE_FILE, facts)
@@ -160,7 +160,7 @@ def load_bundle(
     config = models.DomainTransformerConfig.from_pretrained(folder)
     _check_fingerprints(folder, facts, config, tokenizer, schema)
     model_class = _model_class(folder, facts)
-    with _without_progress_bar():
+    with without_progress_bar():
         model = model_class.from_pretrained(folder, config=config, dtype=dtype or "auto")
     model.to(device)
     model.eval()
@@ -168,7 +168,7 @@ def load_bundle(
 
 
 @contextlib.contextmanager
-def _without_progress_bar() -> Iterator[None]:
+def without_progress_bar() -> Iterator[None]:
     """Transformers draws a bar for every weight file; ours are small, and stderr is the user's."""
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()

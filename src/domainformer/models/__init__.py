@@ -5,9 +5,12 @@ Start at ``modeling_domain_transformer.py`` (the models), then ``layers_domain_t
 ``configuration_domain_transformer.py`` (sizes, presets) and ``batching.py`` (rows to model
 inputs, hidden states to one vector per document).
 
+``fusion.py`` (with ``configuration_fusion.py`` and ``numeric.py``) joins a history with tabular
+features.
+
 The first four are copied into every saved model, so that it opens with ``trust_remote_code=True``
 where domainformer is not installed: they import torch, transformers and each other, relatively,
-and raise ``ValueError`` where other parts raise a DomainformerError. ``batching.py`` may import
+and raise ``ValueError`` where other parts raise a DomainformerError. The others may import
 ``errors`` too. Nothing here imports ``tokenizers``.
 
 Importing this package registers the models with the Auto classes.
@@ -22,11 +25,24 @@ from transformers import (
 
 from domainformer.models.batching import IGNORED_LABEL, Collator, Pooling, pool_hidden
 from domainformer.models.configuration_domain_transformer import PRESETS, DomainTransformerConfig
+from domainformer.models.configuration_fusion import JointFusionConfig
+from domainformer.models.fusion import (
+    DCNv2CrossLayer,
+    JointFusionModel,
+    JointFusionOutput,
+    TabularEncoder,
+)
 from domainformer.models.modeling_domain_transformer import (
     DomainTransformerForCausalLM,
     DomainTransformerForSequenceClassification,
     DomainTransformerModel,
     DomainTransformerPreTrainedModel,
+)
+from domainformer.models.numeric import (
+    NumericEncoder,
+    NumericScaler,
+    PeriodicLinearReLU,
+    PiecewiseLinearEncoding,
 )
 
 AutoConfig.register(DomainTransformerConfig.model_type, DomainTransformerConfig, exist_ok=True)
@@ -38,6 +54,8 @@ for _auto, _model in (
 ):
     _auto.register(DomainTransformerConfig, _model, exist_ok=True)
     _model.register_for_auto_class(_auto.__name__)
+AutoConfig.register(JointFusionConfig.model_type, JointFusionConfig, exist_ok=True)
+AutoModel.register(JointFusionConfig, JointFusionModel, exist_ok=True)
 
 __all__ = [
     "PRESETS",
@@ -46,6 +64,15 @@ __all__ = [
     "DomainTransformerForCausalLM",
     "DomainTransformerForSequenceClassification",
     "DomainTransformerPreTrainedModel",
+    "JointFusionConfig",
+    "JointFusionModel",
+    "JointFusionOutput",
+    "TabularEncoder",
+    "DCNv2CrossLayer",
+    "PeriodicLinearReLU",
+    "PiecewiseLinearEncoding",
+    "NumericScaler",
+    "NumericEncoder",
     "Collator",
     "pool_hidden",
     "Pooling",

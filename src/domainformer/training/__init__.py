@@ -25,6 +25,7 @@ from domainformer.training.config import (
 )
 from domainformer.training.engine import RunResult, pretrain
 from domainformer.training.finetune import FinetuneConfig, finetune
+from domainformer.training.fusion import FusionConfig, fit_fusion
 from domainformer.training.plan import TrainPlan
 from domainformer.training.progress import read_metrics
 from domainformer.training.recipes import Recipe, copy_recipe, list_recipes
@@ -41,6 +42,8 @@ __all__ = [
     "FinetuneConfig",
     "pretrain",
     "finetune",
+    "FusionConfig",
+    "fit_fusion",
     "RunResult",
     "EventTrainer",
     "TrainPlan",
