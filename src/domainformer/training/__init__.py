@@ -25,7 +25,8 @@ from domainformer.training.config import (
 )
 from domainformer.training.engine import RunResult, pretrain
 from domainformer.training.finetune import FinetuneConfig, finetune
-from domainformer.training.fusion import FusionConfig, fit_fusion
+from domainformer.training.fusion import fit_fusion
+from domainformer.training.fusion_config import FusionConfig
 from domainformer.training.plan import TrainPlan
 from domainformer.training.progress import read_metrics
 from domainformer.training.recipes import Recipe, copy_recipe, list_recipes
