@@ -245,10 +245,10 @@ def test_substitution_knows_the_values_of_categorical_fields_alone(whole):
     tokenizer = load_bundle(whole.model_dir).tokenizer
     made = substitution(tokenizer, 0.1)
     assert substitution(tokenizer, 0.0) is None
-    swapped = {tokenizer.vocab[i] for group in made.groups for i in (*group.values, group.unknown)}
+    swapped = {tokenizer.vocab[i] for group in made.groups for i in group.values + group.absent}
     fields = ("[CATEGORY", "[CHANNEL", "[DESCRIPTION")
-    known = {t for t in tokenizer.vocab if t.startswith(fields) and not t.endswith("_MISSING]")}
-    assert {"[CATEGORY_UNK]", "[CHANNEL_UNK]"} < known
+    known = {token for token in tokenizer.vocab if token.startswith(fields)}
+    assert {"[CATEGORY_UNK]", "[CHANNEL_MISSING]"} < known
     assert swapped == known
 
 

@@ -7,9 +7,10 @@ event to its last, what is written in the history counts for more than what was 
     as it was      BOS  dir=3 unit=12 …  dir=3 unit=12 …  dir=5 unit=40 …
     substituted    BOS  dir=8 unit=12 …  dir=8 unit=12 …  dir=5 unit=40 …
     unknown        BOS  UNK   unit=12 …  UNK   unit=12 …  dir=5 unit=40 …
+    missing        BOS  NONE  unit=12 …  NONE  unit=12 …  dir=5 unit=40 …
 
-Unknown values, too, come in runs of the same unknown value, and a model that never saw an unknown
-one in training has no idea what to do after it. This is word dropout (Iyyer et al. 2015, "Deep
+Unknown and missing values, too, come in runs, and a model that never met one in training has no
+idea what to do after it. This is word dropout (Iyyer et al. 2015, "Deep
 Unordered Composition Rivals Syntactic Methods", section 3.2) for the values of a history, kept
 consistent within it.
 """
@@ -25,9 +26,6 @@ import numpy.typing as npt
 from domainformer.data.tokens import Ints
 from domainformer.errors import ConfigError
 
-UNKNOWN_SHARE = 0.5
-"""Of the replaced values, the share that becomes the field's unknown token."""
-
 
 @dataclass(frozen=True)
 class Interchangeable:
@@ -35,11 +33,11 @@ class Interchangeable:
 
     Args:
         values: Ids of known values, without missing and unknown ones.
-        unknown: Id of the field's unknown token; None where it has none.
+        absent: Ids that say that there is no known value: the field's unknown and missing tokens.
     """
 
     values: tuple[int, ...]
-    unknown: int | None = None
+    absent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class ValueSubstitution:
     """Replace values of a history by others of their field, consistently.
 
     Each value of the history is chosen with probability ``rate``, and all its occurrences become
-    one other token: the field's unknown token, or a value drawn at random (with equal
-    probability).
+    one other token: the field's unknown token, its missing token, or a value drawn at random, each
+    of the three with equal probability.
 
     Args:
         groups: The fields, as sets of ids.
@@ -59,9 +57,9 @@ class ValueSubstitution:
         ConfigError: The rate is no probability.
 
     Example:
-        >>> swap = ValueSubstitution([Interchangeable((5, 6, 7), unknown=4)], 1.0, vocab_size=9)
-        >>> swap(np.array([1, 5, 8, 5, 6]), np.random.default_rng(1)).tolist()
-        [1, 4, 8, 4, 5]
+        >>> swap = ValueSubstitution([Interchangeable((5, 6, 7), (4,))], 1.0, vocab_size=9)
+        >>> swap(np.array([1, 5, 8, 5, 6]), np.random.default_rng(2)).tolist()
+        [1, 4, 8, 4, 7]
     """
 
     groups: Sequence[Interchangeable]
@@ -96,19 +94,22 @@ class ValueSubstitution:
 
     @staticmethod
     def _substitute(group: Interchangeable, rng: np.random.Generator) -> int:
-        other = group.values[int(rng.integers(len(group.values)))]
-        becomes_unknown = rng.random() < UNKNOWN_SHARE and group.unknown is not None
-        return group.unknown if becomes_unknown and group.unknown is not None else other
+        kind = int(rng.integers(len(group.absent) + 1))
+        if kind < len(group.absent):
+            return group.absent[kind]
+        return group.values[int(rng.integers(len(group.values)))]
 
 
-def interchangeable(groups: Iterable[tuple[Iterable[int], int | None]]) -> list[Interchangeable]:
+def interchangeable(
+    groups: Iterable[tuple[Iterable[int], Iterable[int]]],
+) -> list[Interchangeable]:
     """Groups of at least two values; fewer leave nothing to choose from.
 
     Example:
-        >>> interchangeable([([5, 6], 4), ([8], None)])
-        [Interchangeable(values=(5, 6), unknown=4)]
+        >>> interchangeable([([5, 6], [4, 3]), ([8], [])])
+        [Interchangeable(values=(5, 6), absent=(4, 3))]
     """
-    made = [Interchangeable(tuple(values), unknown) for values, unknown in groups]
+    made = [Interchangeable(tuple(values), tuple(absent)) for values, absent in groups]
     return [group for group in made if len(group.values) > 1]
 
 

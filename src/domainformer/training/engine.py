@@ -272,7 +272,7 @@ def substitution(tokenizer: DomainTokenizer, rate: float) -> ValueSubstitution |
         categorical = slot.kind in (FieldType.CATEGORICAL_FIXED, FieldType.CATEGORICAL_ENTITY)
         if categorical and not slot.part:  # the parts of a semantic id make sense together only
             unknown = slot.missing + 1  # the second of a categorical block
-            groups.append(([i for i in slot.ids.tolist() if i > unknown], unknown))
+            groups.append(([i for i in slot.ids.tolist() if i > unknown], (unknown, slot.missing)))
     return ValueSubstitution(interchangeable(groups), rate, tokenizer.vocab_size)
 
 
