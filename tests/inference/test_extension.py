@@ -176,7 +176,10 @@ def test_the_model_reads_a_new_value_as_it_read_the_unknown_one(old, new, tmp_pa
     before, after = (np.array([1, *t.encode_event(event)]) for t in (old, new))
     assert before.tolist() != after.tolist()
     size = old.vocab_size
-    assert torch.equal(logits(grown, after)[:, :size], logits(model, before))
+    # The same numbers, but a product of another width may add them up in another order.
+    torch.testing.assert_close(
+        logits(grown, after)[:, :size], logits(model, before), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_an_extension_of_an_extension_grows_the_first_model(old, new, tmp_path):
