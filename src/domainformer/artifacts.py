@@ -145,6 +145,38 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_facts(folder: Path, name: str, *, kind: str, version: int, remedy: str) -> dict[str, Any]:
+    """What a finished folder tells about itself in a JSON file that names its format.
+
+    Args:
+        folder: A folder written by :func:`staged_directory`.
+        name: The file.
+        kind: What the folder should be, for the errors: ``"bundle"``.
+        version: The format that this version of domainformer reads.
+        remedy: The next step where the folder is something else.
+
+    Raises:
+        ArtifactError: The folder is unfinished, something else, unreadable or of another format.
+    """
+    read_manifest(folder)
+    path = folder / name
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{folder} is not a {kind}", why=f"it has no {name}", next_step=remedy
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read", why=str(error)) from error
+    if facts.get("format") != version:
+        raise ArtifactError(
+            f"{folder} has {kind.removesuffix(' model')} format {facts.get('format')!r}",
+            why=f"this version of domainformer reads format {version}",
+            next_step=f"use domainformer {facts.get('domainformer')}, which wrote it",
+        )
+    return facts
+
+
 def verify_directory(folder: Path, *, checksums: bool = True) -> dict[str, Any]:
     """Check a finished folder against its manifest and return the manifest.
 

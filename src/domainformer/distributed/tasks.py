@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ _ERROR_PARTS = ("what", "where", "why", "next_step")
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ABC):
     """A unit of work, called with its number.
 
     Args:
@@ -55,9 +56,9 @@ class Task:
         self.work.finish(self.stage, index, receipt)
         return receipt
 
+    @abstractmethod
     def work_on(self, index: int) -> Receipt:
         """Write the files of one unit and return what is to be known of them."""
-        raise NotImplementedError
 
     @property
     def work(self) -> WorkFolder:

@@ -18,7 +18,6 @@ the tokenizer that it finds.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +28,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from domainformer import models
-from domainformer.artifacts import read_manifest, staged_directory, verify_directory, write_json
+from domainformer.artifacts import read_facts, staged_directory, verify_directory, write_json
 from domainformer.errors import ArtifactError, FingerprintError
 from domainformer.schema import DomainSchema
 from domainformer.tokenizers import DomainTokenizer, hub
@@ -185,25 +184,13 @@ def is_bundle(folder: str | Path) -> bool:
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
-    read_manifest(folder)
-    path = folder / BUNDLE_FILE
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            f"{folder} is not a bundle",
-            why=f"it has no {BUNDLE_FILE}",
-            next_step="give the model/ folder of a run, or write one with save_bundle",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read", why=str(error)) from error
-    if facts.get("format") != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{folder} has bundle format {facts.get('format')!r}",
-            why=f"this version of domainformer reads format {FORMAT_VERSION}",
-            next_step=f"use domainformer {facts.get('domainformer')}, which wrote it",
-        )
-    return facts
+    return read_facts(
+        folder,
+        BUNDLE_FILE,
+        kind="bundle",
+        version=FORMAT_VERSION,
+        remedy="give the model/ folder of a run, or write one with save_bundle",
+    )
 
 
 def _model_class(folder: Path, facts: dict[str, Any]) -> type[Any]:

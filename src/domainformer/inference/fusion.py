@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,11 +25,11 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from domainformer.artifacts import read_manifest, staged_directory, verify_directory, write_json
+from domainformer.artifacts import read_facts, staged_directory, verify_directory, write_json
 from domainformer.data import EventTable
 from domainformer.data.histories import NewestHistories
 from domainformer.data.tabular import TabularArrays, TabularSchema
-from domainformer.errors import ArtifactError, DataError, FingerprintError, nearest
+from domainformer.errors import DataError, FingerprintError, nearest
 from domainformer.inference.bundle import without_progress_bar
 from domainformer.models import JointFusionModel
 from domainformer.tokenizers import DomainTokenizer, hub
@@ -372,22 +371,10 @@ def _batches(lengths: npt.NDArray[np.int64], batch_tokens: int) -> Iterator[npt.
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
-    read_manifest(folder)
-    path = folder / FUSION_FILE
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(
-            f"{folder} is not a fusion model",
-            why=f"it has no {FUSION_FILE}",
-            next_step="write one with FusionPredictor.save, or open a bundle with load_bundle",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read", why=str(error)) from error
-    if facts.get("format") != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{folder} has fusion format {facts.get('format')!r}",
-            why=f"this version of domainformer reads format {FORMAT_VERSION}",
-            next_step=f"use domainformer {facts.get('domainformer')}, which wrote it",
-        )
-    return facts
+    return read_facts(
+        folder,
+        FUSION_FILE,
+        kind="fusion model",
+        version=FORMAT_VERSION,
+        remedy="write one with FusionPredictor.save, or open a bundle with load_bundle",
+    )

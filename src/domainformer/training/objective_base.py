@@ -11,6 +11,7 @@ an optimizer step is exact, in however many passes it is accumulated. A new obje
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,22 +26,23 @@ Reader = Callable[[int, Row], Row]
 COUNT = "_count"  # ending of the key that holds an objective's number of terms
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """One thing to learn from, beside next tokens. Its parameters are trained with the model's."""
 
     name: str
 
+    @abstractmethod
     def reader(self, dataset: DomainSequenceDataset) -> Reader:
         """What the objective takes from a row of the data set, as keys of its own.
 
         Everything random in it is a function of (seed, epoch, position).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def batch(self, rows: Sequence[Mapping[str, Any]]) -> Row:
         """Tensors for some rows, and ``{name}_count``, the number of the loss's terms."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, model: Any, batch: Mapping[str, Any]) -> torch.Tensor:
         """Sum of the loss's terms.
 
@@ -48,7 +50,6 @@ class Objective(nn.Module):
             model: A causal language model.
             batch: Everything that `batch` added.
         """
-        raise NotImplementedError
 
 
 class ObjectiveRows:
