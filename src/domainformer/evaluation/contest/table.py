@@ -1,0 +1,104 @@
+"""The contestants by name, imported when they are asked for, and built from plain settings.
+
+A new contestant is a frozen dataclass with ``fit`` (a
+:class:`~domainformer.evaluation.tasks.Model`) and one line in ``_CLASSES``; its fields are what
+YAML may set, its docstring says what they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from domainformer.errors import ConfigError, nearest
+from domainformer.evaluation.tasks import Model
+
+_PACKAGE = "domainformer.evaluation."
+# name → "module below evaluation:class"
+_CLASSES: Mapping[str, str] = {
+    "lightgbm": "contest.boosting:LightGBM",
+}
+
+
+class _Contestants(Mapping[str, Callable[..., Model]]):
+    """Classes by name; a module is imported when its class is looked up."""
+
+    def __getitem__(self, name: str) -> Callable[..., Model]:
+        module, _, attribute = _CLASSES[name].partition(":")
+        found: Callable[..., Model] = getattr(import_module(_PACKAGE + module), attribute)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_CLASSES)
+
+    def __len__(self) -> int:
+        return len(_CLASSES)
+
+
+CONTESTANTS: Mapping[str, Callable[..., Model]] = _Contestants()
+
+
+def build_contestant(
+    name: str, settings: Mapping[str, Any] | None = None, *, where: str | None = None
+) -> Model:
+    """A contestant from plain settings, as YAML gives them.
+
+    Args:
+        name: One of :data:`CONTESTANTS`.
+        settings: Values of its fields; mappings become the dataclasses that the fields ask for.
+        where: What errors call the settings; None: the name.
+
+    Raises:
+        ConfigError: There is no such contestant or setting, or a value does not fit.
+
+    Example:
+        >>> build_contestant("lightgbm", {"boosting": {"budget": 2}}).boosting.budget
+        2
+        >>> build_contestant("lightgbm", {"boosting": {"bugdet": 2}})
+        Traceback (most recent call last):
+        ...
+        domainformer.errors.ConfigError: there is no setting 'bugdet'
+          where: lightgbm.boosting
+          next:  did you mean 'budget'?
+    """
+    if name not in CONTESTANTS:
+        raise ConfigError(
+            f"there is no contestant {name!r}",
+            where=where,
+            next_step=nearest(name, CONTESTANTS),
+        )
+    cls: Any = CONTESTANTS[name]
+    where = where or name
+    values = dict(settings or {})
+    _refuse_unknown(cls, values, where)
+    try:
+        built: Model = TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise ConfigError(
+            "the settings do not fit", where=where, why="\n         ".join(lines)
+        ) from None
+    return built
+
+
+def _refuse_unknown(cls: Any, values: Mapping[str, Any], where: str) -> None:
+    """Name a setting that is no field, here or in a nested dataclass, and the nearest that is."""
+    known = {one.name for one in fields(cls) if one.init}
+    hints = get_type_hints(cls)
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(
+                f"there is no setting {key!r}", where=where, next_step=nearest(key, known)
+            )
+        if isinstance(value, Mapping):
+            hint = hints[key]
+            for inner in (hint, *get_args(hint)):
+                if is_dataclass(inner):
+                    _refuse_unknown(inner, value, f"{where}.{key}")
