@@ -130,13 +130,20 @@ class TabularEncoder(nn.Module):
             numbers: Raw numbers [B, F], NaN where missing.
             codes: Category codes [B, C].
         """
+        return self.cross_features(self.embed(numbers, codes))
+
+    def embed(self, numbers: torch.Tensor | None, codes: torch.Tensor | None) -> torch.Tensor:
+        """The embedded features side by side, before anything mixes them: x₀ [B, D]."""
         parts = [] if self.numbers is None else [self.numbers(numbers)]
         if len(self.categories) and codes is not None:
             if self.training:
                 drawn = torch.rand(codes.shape, device=codes.device) < _UNKNOWN_RATE
                 codes = torch.where(drawn & (codes > _UNKNOWN), _UNKNOWN, codes)
             parts += [embedding(codes[:, place]) for place, embedding in enumerate(self.categories)]
-        x0 = torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1)
+
+    def cross_features(self, x0: torch.Tensor) -> torch.Tensor:
+        """Embedded features [B, D] to the vector of the tabular branch."""
         outputs, crossed = [], x0
         if len(self.cross):
             for layer in self.cross:
@@ -145,6 +152,23 @@ class TabularEncoder(nn.Module):
         if len(self.deep):
             outputs.append(self.deep(x0))
         return self.project(torch.cat(outputs, dim=1))
+
+    @property
+    def feature_of_column(self) -> torch.Tensor:
+        """Which feature (numbers first, then categories) each of the D columns of x₀ tells of."""
+        owners: list[int] = []
+        n_numbers = 0
+        if self.numbers is not None:
+            n_numbers = len(self.numbers.scaler.center)
+            width = self.numbers.out_features // n_numbers
+            plain = self.numbers.embed is None  # all values, then all flags
+            owners = [
+                place % n_numbers if plain else place // width
+                for place in range(self.numbers.out_features)
+            ]
+        for place, embedding in enumerate(self.categories):
+            owners += [n_numbers + place] * embedding.embedding_dim
+        return torch.tensor(owners, dtype=torch.long)
 
 
 @dataclass
