@@ -221,7 +221,8 @@ class EventFiles:
 
     def _batches(self, file: int, groups: range, batch_rows: int) -> Iterator[pa.RecordBatch]:
         path = self.files[file]
-        repeated = [name for name in self.strings if name not in self.constants]
+        # Ids are read as they are: a dictionary as long as the rows would cost twice as much.
+        repeated = [n for n in self.strings if n not in self.constants and n != self.entity]
         try:
             # A buffered stream reads pages as they are needed, not whole column chunks.
             with pq.ParquetFile(
