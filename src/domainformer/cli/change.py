@@ -9,7 +9,7 @@ import typer
 
 from domainformer.cli.data import Entity, Table, Time
 from domainformer.cli.output import JSON, OVERWRITE, next_command, say, show, working
-from domainformer.cli.tokenize import saved_semantic_ids
+from domainformer.cli.tokenize import Memory, saved_semantic_ids
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a saved tokenizer or model.")]
 
@@ -95,20 +95,27 @@ def tokenizer_drift(
     reference: Annotated[
         str | None, typer.Option(help="Events to compare with; none: what the fit has kept.")
     ] = None,
+    memory: Memory = "1GB",
     as_json: bool = JSON,
 ) -> None:
     """Compare TABLE with what was fitted, and say whether to extend or to fit again."""
     from domainformer.cli.start import model_folder
-    from domainformer.quickstart import read_events
-    from domainformer.tokenizers import drift
+    from domainformer.distributed import Means, drift_table
+    from domainformer.quickstart import columns_of
+    from domainformer.tokenizers import DomainTokenizer
 
     home = model_folder(folder)
-    events = read_events(table, entity=entity, time=time, model=home)
-    before = None
-    if reference is not None:
-        before = read_events(reference, entity=entity, time=time, model=home)
     with working("comparing") as tell:
-        report = drift(home, events, reference=before, progress=tell)
+        report = drift_table(
+            table,
+            DomainTokenizer.from_pretrained(home),
+            entity=entity,
+            time=time,
+            known=columns_of(home),
+            reference=reference,
+            means=Means(memory=memory, say=say),
+            progress=tell,
+        )
     show(report.to_json() if as_json else report.render(), as_json=as_json)
     if report.verdict == "extend":
         next_command(f"domainformer tokenizer extend {folder} {table} --output extended")

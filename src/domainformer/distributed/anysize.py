@@ -104,7 +104,7 @@ def fit_table(
     means = means or Means()
     seen = glance(source, entity=entity, time=time)
     if not means.stream(seen, cut=before is not None):
-        events = _read(source, seen, means.say)
+        events = read_table(source, seen, means.say)
         fitted = DomainTokenizer(
             schema or DomainSchema.infer(events), bpe_vocab_size=bpe_vocab_size
         ).fit(events, semantic_ids=semantic_ids)
@@ -165,7 +165,7 @@ def tokenize_table(
     seen = glance(source, entity=entity, time=time, known=known)
     cut = validation_from is not None or test_from is not None
     if not means.stream(seen, cut=cut):
-        events = _read(source, seen, means.say)
+        events = read_table(source, seen, means.say)
         return tokenizer.encode_to_store(events, output, overwrite=overwrite)
     return tokenize_files(
         seen.source,
@@ -181,7 +181,8 @@ def tokenize_table(
     )
 
 
-def _read(source: str | Path, seen: Glance, say: Say) -> EventTable:
+def read_table(source: str | Path, seen: Glance, say: Say) -> EventTable:
+    """A table that fits in memory, as a first look has named its columns."""
     events = EventTable.read(source, entity=seen.entity, time=seen.time)
     for note in events.notes:
         say(note)

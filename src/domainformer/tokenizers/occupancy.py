@@ -206,8 +206,8 @@ def _ends(tokenizer: FieldTokenizer, column: pl.Series) -> tuple[float | None, f
 
 def outside_range(
     tokenizer: FieldTokenizer, part: str, column: pl.Series, ends: tuple[float, float] | None
-) -> float | None:
-    """Share of a column's values that lie outside of a range; None where there is none.
+) -> tuple[int, int] | None:
+    """How many of a column's values lie outside of a range, and of how many; None without one.
 
     Args:
         tokenizer: The fitted field.
@@ -220,12 +220,12 @@ def outside_range(
             return None
         years = column.drop_nulls().dt.year().to_numpy()
         first = tokenizer.anchor
-        return float(np.mean((years < first) | (years > first + _YEARS - 1))) if len(years) else 0.0
+        return int(((years < first) | (years > first + _YEARS - 1)).sum()), len(years)
     if ends is None or not isinstance(tokenizer, (MagnitudeBucketTokenizer, ElapsedTimeTokenizer)):
         return None
     values = tokenizer.values(column)
     known = values[values >= SMALLEST]
-    return float(np.mean((known < ends[0]) | (known > ends[1]))) if len(known) else 0.0
+    return int(((known < ends[0]) | (known > ends[1])).sum()), len(known)
 
 
 def positive_values(tokenizer: BinTokenizer, column: pl.Series) -> Float64Array:

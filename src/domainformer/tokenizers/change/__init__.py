@@ -4,6 +4,7 @@
 
     extension.py     extend: new values and merges, and no old id moves: start here
     drifting.py      drift: a table against what the fit has seen, with a verdict
+    observing.py     what a table looks like, in parts that add up
     comparison.py, stability.py    the groups that drift compares, and its index
     difference.py    diff_tokenizers: what differs between two tokenizers
 

@@ -13,26 +13,21 @@ known categories is the model's business alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import polars as pl
 from rich.table import Table
 
-from domainformer.data import EventTable
-from domainformer.errors import DataError
 from domainformer.tokenizers.base import FieldTokenizer
 from domainformer.tokenizers.change.comparison import Group, compared
+from domainformer.tokenizers.change.observing import Events, Observation, observe
 from domainformer.tokenizers.change.stability import differs_by_chance
 from domainformer.tokenizers.domain import DomainTokenizer
 from domainformer.tokenizers.fields import ElapsedTimeTokenizer, MagnitudeBucketTokenizer
-from domainformer.tokenizers.fitting import read_columns
-from domainformer.tokenizers.occupancy import outside_range
 from domainformer.tokenizers.reference import Reference, SlotReference, TextReference
 from domainformer.tokenizers.slots import Block, Slot
-from domainformer.tokenizers.sources import FieldRows
 
 Verdict = Literal["fine", "watch", "extend", "refit"]
 _ORDER: tuple[Verdict, ...] = ("fine", "watch", "extend", "refit")
@@ -157,9 +152,9 @@ class DriftReport:
 
 def drift(
     tokenizer: DomainTokenizer | str | Path,
-    table: EventTable | pl.DataFrame,
+    table: Events | Iterable[Events],
     *,
-    reference: EventTable | pl.DataFrame | Reference | None = None,
+    reference: Events | Iterable[Events] | Reference | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> DriftReport:
     """Compare a table with what a tokenizer was fitted on, and say whether to act.
@@ -172,7 +167,8 @@ def drift(
 
     Args:
         tokenizer: A fitted tokenizer, or its folder.
-        table: Events of now, of the same schema.
+        table: Events of now, of the same schema; or the parts of a larger table, one after the
+            other, with all events of an entity in one part.
         reference: Compare with these events instead of what the fit has kept; needed for
             tokenizers of format 1, which kept nothing.
         progress: Called with the name of each field that is looked at.
@@ -192,29 +188,21 @@ def drift(
     if not isinstance(tokenizer, DomainTokenizer):
         tokenizer = DomainTokenizer.from_pretrained(tokenizer)
     layout, schema = tokenizer.layout, tokenizer.schema
-    columns = read_columns(schema, table)
-    if not columns.frame.height:
-        raise DataError("there are no events to look at", next_step="check the table's filters")
     if reference is None:
         then = tokenizer.reference
     elif isinstance(reference, Reference):
         then = reference
     else:
-        then = Reference.of_table(layout, schema, reference, most=None)
-    now = Reference.of_table(layout, schema, table, most=None)
-    rows = FieldRows.of(schema, columns.frame)
-    slots: list[SlotDrift] = []
-    for block in layout.blocks:
-        if progress is not None:
-            progress(block.spec.name)
-        column = rows.take(block.spec.name, columns.read_by(block.tokenizer))
-        slots += _block(block, column, then, now)
+        then = observe(layout, schema, reference, None).counts
+    seen = observe(layout, schema, table, then, progress)
+    now = seen.counts
+    slots = [one for block in layout.blocks for one in _block(block, seen, then)]
     text = None if now.text is None else _text(None if then is None else then.text, now.text)
     verdicts = [one.verdict for one in slots] + ([] if text is None else [text.verdict])
     verdict = max(verdicts, key=_ORDER.index)
     return DriftReport(
         fingerprint=tokenizer.fingerprint,
-        events=columns.frame.height,
+        events=now.events,
         reference_events=None if then is None else then.events,
         slots=tuple(slots),
         text=text,
@@ -223,23 +211,15 @@ def drift(
     )
 
 
-def _block(
-    block: Block, column: pl.Series, then: Reference | None, now: Reference
-) -> list[SlotDrift]:
+def _block(block: Block, seen: Observation, then: Reference | None) -> list[SlotDrift]:
     found = []
     for slot in block.slots:
         before = None if then is None else then.slot(slot.name)
-        after = now.slot(slot.name)
+        after = seen.counts.slot(slot.name)
         assert after is not None
-        outside = outside_range(block.tokenizer, slot.part, column, _ends(before))
+        outside = seen.outside_share(slot.name)
         found.append(_slot(block.tokenizer, slot, before, after, outside))
     return found
-
-
-def _ends(before: SlotReference | None) -> tuple[float, float] | None:
-    if before is None or before.low is None or before.high is None:
-        return None
-    return before.low, before.high
 
 
 def _slot(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from domainformer.data import EventTable
@@ -49,9 +50,18 @@ class Sample:
             raise DataError("there are no events to look at", next_step="check the table's filters")
         table = _one_history(table) if isinstance(table, pl.DataFrame) else table
         generator = np.random.default_rng(seed)
-        order = generator.permutation(table.n_entities)
-        enough = int(np.searchsorted(np.cumsum(table.lengths[order]), events)) + 1
-        part = table.take_entities(order[:enough])
+        part = table.take_entities(draw_entities(table.lengths, events, generator))
+        return cls.of_histories(tokenizer, part, events, generator)
+
+    @classmethod
+    def of_histories(
+        cls,
+        tokenizer: DomainTokenizer,
+        part: EventTable,
+        events: int,
+        generator: np.random.Generator,
+    ) -> Sample:
+        """Some events of histories that were drawn by `draw_entities` with the same generator."""
         count = min(events, part.n_events)
         rows = np.sort(generator.choice(part.n_events, count, replace=False)).tolist()
         encoded = tokenizer.encode(part, compiled=False)
@@ -60,6 +70,21 @@ class Sample:
         labels = _shortest_labels(tokenizer, part.frame)
         pairs = [event_at(part, row) for row in rows]
         return cls(tokenizer, part, rows, ids, [(_serve(e, labels), before) for e, before in pairs])
+
+
+def draw_entities(
+    lengths: npt.NDArray[np.int64], events: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Entities in random order until they have enough events.
+
+    Args:
+        lengths: Events of each entity.
+        events: How many are enough.
+        generator: Of the order.
+    """
+    order = generator.permutation(len(lengths))
+    enough = int(np.searchsorted(np.cumsum(lengths[order]), events)) + 1
+    return order[:enough]
 
 
 def _one_history(frame: pl.DataFrame) -> EventTable:

@@ -145,11 +145,20 @@ def validate_tokenizer(
         >>> report.ok, report.n_events, [check.name for check in report.checks][:2]
         (True, 3, ['id ranges', 'specials'])
     """
+    check_count(events)
+    return validate_sample(Sample.draw(tokenizer, table, events, seed), progress)
+
+
+def check_count(events: int) -> None:
+    """Refuse a sample of no events."""
     if events < 1:
         raise DataError(
             f"{events} events cannot be looked at", next_step="ask for one event or more"
         )
-    sample = Sample.draw(tokenizer, table, events, seed)
+
+
+def validate_sample(sample: Sample, progress: Progress | None = None) -> ValidationReport:
+    """Check a tokenizer on events that were drawn already."""
     steps: list[Callable[[Sample], Check]] = [
         checks.check_ranges,
         checks.check_specials,
@@ -168,7 +177,7 @@ def validate_tokenizer(
     if progress is not None:
         progress(len(steps) + 1, len(steps) + 1)
     return ValidationReport(
-        fingerprint=tokenizer.fingerprint,
+        fingerprint=sample.tokenizer.fingerprint,
         n_events=len(sample.rows),
         n_entities=sample.table.n_entities,
         n_tokens=sum(map(len, sample.ids)),
