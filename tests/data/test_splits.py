@@ -225,3 +225,10 @@ def test_birmingham_by_its_protocol(data_root):
     split.check(table)
     assert split.record["events"]["test"] == 49_406
     assert split.events(table, TEST).frame["expense"].drop_nulls().len() == 49_359
+
+
+def test_training_entities_can_be_divided_once_more_without_a_test_part():
+    table = EventTable.of(pl.DataFrame({"id": range(200), "day": [0] * 200}), entity="id")
+    split = split_by_entity(table, fractions=(0.8, 0.2, 0.0))
+    assert split.record["events"]["test"] == 0
+    assert split.record["events"]["train"] + split.record["events"]["validation"] == 200

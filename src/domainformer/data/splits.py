@@ -222,7 +222,8 @@ def split_by_entity(
 
     Args:
         table: The events.
-        fractions: Shares of train, validation and test; a zero leaves that part out.
+        fractions: Shares of train, validation and test; a zero leaves that part out (the test part
+            too, where a table of training entities is divided once more).
         seed: Another seed, another split.
 
     Raises:
@@ -234,7 +235,7 @@ def split_by_entity(
         >>> split.record["entities"]
         {'train': 815, 'validation': 90, 'test': 95}
     """
-    shares = _check_fractions(fractions)
+    shares = _check_fractions(fractions, needs_test=False)
     present = sum(share > 0 for share in shares)
     if table.n_entities < present:
         raise DataError(
@@ -278,14 +279,16 @@ def _finish(
     return Split(kind, roles, record)
 
 
-def _check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
+def _check_fractions(
+    fractions: Sequence[float], *, needs_test: bool = True
+) -> tuple[float, float, float]:
     values = [float(value) for value in fractions]
     if len(values) != 3 or min(values) < 0 or abs(sum(values) - 1) > 1e-6:
         raise DataError(
             "fractions are three shares of train, validation and test that add up to 1",
             why=f"they are {values}",
         )
-    if not values[0] or not values[2]:
+    if not values[0] or (needs_test and not values[2]):
         raise DataError("the train and the test part need a share above zero")
     return values[0], values[1], values[2]
 

@@ -79,21 +79,11 @@ class TabularBaseline:
         Raises:
             DataError: The task is of a kind that aggregates do not answer (next_item).
         """
-        if task.kind not in _KINDS:
-            raise DataError(
-                f"a tabular baseline does not answer a task of kind {task.kind!r}",
-                next_step="use evaluation.item_baselines",
-            )
+        check_kind(task)
         examples = pl.concat([examples_train, examples_valid]).unique(EXAMPLE).sort(EXAMPLE)
         features = TaskFeatures.fit(task, examples, self.plan)
-        plan = GradientBoosting(**{**vars(self.boosting), "kind": _KINDS[task.kind]})
-        fitted = plan.fit(
-            features.transform(task, examples),
-            task.labels(examples),
-            groups=examples[ENTITY].cast(pl.String).to_numpy(),
-            seed=seed,
-        )
-        return FittedTabular(features, fitted)
+        frame = features.transform(task, examples)
+        return FittedTabular(features, fit_boosting(self.boosting, task, examples, frame, seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +95,45 @@ class FittedTabular:
 
     def predict(self, task: Task, examples: pl.DataFrame) -> npt.NDArray[np.float64]:
         """``[n]`` (chance of 1, or the number), or ``[n, classes]``, in the examples' order."""
-        predicted = self.boosting.predict(self.features.transform(task, examples))
-        if task.kind == "multiclass" and predicted.shape[1] < task.n_classes:
-            missing = np.zeros((len(predicted), task.n_classes - predicted.shape[1]))
-            predicted = np.hstack([predicted, missing])
-        return predicted
+        return all_classes(self.boosting.predict(self.features.transform(task, examples)), task)
+
+
+def check_kind(task: Task) -> None:
+    """Refuse a task that rows of features do not answer.
+
+    Raises:
+        DataError: It is of another kind (next_item).
+    """
+    if task.kind not in _KINDS:
+        raise DataError(
+            f"a tabular baseline does not answer a task of kind {task.kind!r}",
+            next_step="use evaluation.item_baselines",
+        )
+
+
+def fit_boosting(
+    boosting: GradientBoosting, task: Task, examples: pl.DataFrame, frame: pl.DataFrame, seed: int
+) -> FittedBoosting:
+    """Tuned boosters of a task's labels on given features, one row per example.
+
+    Args:
+        boosting: How LightGBM is tuned; its ``kind`` is taken from the task.
+        task: The task.
+        examples: Examples with labels; those of one entity stay in one inner fold.
+        frame: Their features, in the same order.
+        seed: Of search and boosters.
+    """
+    plan = GradientBoosting(**{**vars(boosting), "kind": _KINDS[task.kind]})
+    groups = examples[ENTITY].cast(pl.String).to_numpy()
+    return plan.fit(frame, task.labels(examples), groups=groups, seed=seed)
+
+
+def all_classes(predicted: npt.NDArray[np.float64], task: Task) -> npt.NDArray[np.float64]:
+    """Predictions with a column for every class: one beyond those learned has probability 0."""
+    if task.kind == "multiclass" and predicted.shape[1] < task.n_classes:
+        missing = np.zeros((len(predicted), task.n_classes - predicted.shape[1]))
+        predicted = np.hstack([predicted, missing])
+    return predicted
 
 
 def public_plan(name: str) -> FeaturePlan:

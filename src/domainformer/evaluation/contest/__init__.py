@@ -6,9 +6,20 @@
 
 Start at :mod:`~domainformer.evaluation.contest.table`: the contestants by name. Each is a frozen
 dataclass of plain settings with ``fit(task, examples_train, examples_valid, seed)``; a new one is
-its class and one line in that table. May import everything below ``evaluation`` and its siblings.
+its class and one line in that table. ``config`` is the YAML file, ``run`` does the work, ``cells``
+keeps the predictions. May import everything below ``evaluation`` and its siblings.
 """
 
-from domainformer.evaluation.contest.table import CONTESTANTS, build_contestant
+from domainformer.evaluation.contest.config import ContestConfig
+from domainformer.evaluation.contest.run import COMPARISON_FILE, Contest, contest
+from domainformer.evaluation.contest.table import BASELINES, CONTESTANTS, build_contestant
 
-__all__ = ["CONTESTANTS", "build_contestant"]
+__all__ = [
+    "CONTESTANTS",
+    "BASELINES",
+    "build_contestant",
+    "ContestConfig",
+    "contest",
+    "Contest",
+    "COMPARISON_FILE",
+]

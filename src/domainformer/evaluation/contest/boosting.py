@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -36,6 +36,8 @@ class LightGBM:
             one inferred from the training histories (:func:`infer_plan`).
         boosting: How LightGBM is tuned.
     """
+
+    learns_from_validation: ClassVar[bool] = True
 
     plan: FeaturePlan | str | None = None
     boosting: GradientBoosting = field(default_factory=GradientBoosting)

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from domainformer.config import dump_yaml
 from domainformer.data import EventTable
 from domainformer.errors import ConfigError, DataError, nearest
-from domainformer.evaluation.tasks import EXAMPLE, LABEL, Task
+from domainformer.evaluation.tasks import EXAMPLE, Task
 from domainformer.schema import PRESETS, DomainSchema
 from domainformer.schema.infer import infer_schema
 
+GivenSchema = str | dict[str, Any] | None
+"""A file or a preset by name, a schema as a mapping (as its YAML has it), or None: inferred."""
 
-def schema_of(task: Task, examples: pl.DataFrame, named: str | None = None) -> DomainSchema:
+
+def schema_of(task: Task, examples: pl.DataFrame, named: GivenSchema = None) -> DomainSchema:
     """The schema that models of a task read events by.
 
     Args:
         task: The task.
         examples: Training examples; nothing else is looked at.
-        named: A schema file (YAML) or a preset's name; None: inferred.
+        named: A schema file (YAML), a preset's name, or a mapping with ``fields``; None: inferred.
 
     Raises:
-        ConfigError: The name is neither a file nor a preset, or the schema reads the label.
+        ConfigError: The name is neither a file nor a preset, or the schema reads a column that
+            the events do not have (the label is taken out of them).
         DataError: No training example has any event.
     """
     if named is None:
         return infer_schema(training_events(task, examples), label=None, name=task.name).schema
-    if Path(named).is_file():
+    if isinstance(named, Mapping):
+        schema = DomainSchema.from_yaml(dump_yaml({"name": task.name, **named}))
+    elif Path(named).is_file():
         schema = DomainSchema.from_yaml(named)
     elif named in PRESETS:
         schema = PRESETS[named]
@@ -44,7 +53,7 @@ def schema_of(task: Task, examples: pl.DataFrame, named: str | None = None) -> D
             raise ConfigError(
                 f"the schema reads a column that the task lacks: {field.source!r}",
                 where=f"task {task.name!r}",
-                why="the label is taken out of the events" if field.source == LABEL else None,
+                why="a label column is taken out of the events, the entity is no feature",
                 next_step=nearest(field.source, known),
             )
     return schema

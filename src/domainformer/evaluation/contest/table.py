@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from domainformer.errors import ConfigError, nearest
 from domainformer.evaluation.tasks import Model
@@ -21,7 +21,22 @@ _PACKAGE = "domainformer.evaluation."
 # name → "module below evaluation:class"
 _CLASSES: Mapping[str, str] = {
     "lightgbm": "contest.boosting:LightGBM",
+    "sequence": "contest.neural:SequenceModel",
+    "joint": "contest.neural:JointModel",
+    "late": "contest.late:LateFusion",
+    "blend": "contest.blend:Blend",
+    "popular": "sequence_baselines.counts:Popular",
+    "repeat_last": "sequence_baselines.counts:RepeatLast",
+    "counts": "sequence_baselines.counts:Counts",
+    "ranker": "sequence_baselines.ranker:Ranker",
+    "gru": "sequence_baselines.gru:GRU",
+    "text": "sequence_baselines.text:TextSerialisation",
 }
+
+# What the others are to be better than: the best of those that run is the one to beat.
+BASELINES = frozenset(
+    {"lightgbm", "gru", "text", "popular", "repeat_last", "counts", "ranker", "transitions", "ease"}
+)
 
 
 class _Contestants(Mapping[str, Callable[..., Model]]):
@@ -31,6 +46,9 @@ class _Contestants(Mapping[str, Callable[..., Model]]):
         module, _, attribute = _CLASSES[name].partition(":")
         found: Callable[..., Model] = getattr(import_module(_PACKAGE + module), attribute)
         return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in _CLASSES  # without importing it
 
     def __iter__(self) -> Iterator[str]:
         return iter(_CLASSES)
@@ -90,7 +108,10 @@ def build_contestant(
 
 def _refuse_unknown(cls: Any, values: Mapping[str, Any], where: str) -> None:
     """Name a setting that is no field, here or in a nested dataclass, and the nearest that is."""
-    known = {one.name for one in fields(cls) if one.init}
+    if is_dataclass(cls):
+        known = {one.name for one in fields(cls) if one.init}
+    else:
+        known = set(cls.model_fields)
     hints = get_type_hints(cls)
     for key, value in values.items():
         if key not in known:
@@ -100,5 +121,7 @@ def _refuse_unknown(cls: Any, values: Mapping[str, Any], where: str) -> None:
         if isinstance(value, Mapping):
             hint = hints[key]
             for inner in (hint, *get_args(hint)):
-                if is_dataclass(inner):
+                if is_dataclass(inner) or (
+                    isinstance(inner, type) and issubclass(inner, BaseModel)
+                ):
                     _refuse_unknown(inner, value, f"{where}.{key}")

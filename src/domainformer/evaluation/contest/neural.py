@@ -1,0 +1,165 @@
+"""``sequence`` and ``joint``: our Transformer alone, and together with the aggregates.
+
+::
+
+    training histories ─▶ tokenizer ─▶ (pretraining) ─▶ backbone ─┐
+                                                                  ├─▶ head ─▶ labels   × ensemble
+    the aggregates that LightGBM reads, static columns ─▶ DCNv2 ──┘   (joint alone)
+
+Tokenizer, scaler and backbone see training examples only; the validation examples stop the
+training, and nothing else is taken from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from domainformer.errors import ConfigError, DataError
+from domainformer.evaluation.contest.boosting import find_plan
+from domainformer.evaluation.contest.logits import average
+from domainformer.evaluation.contest.pretraining import Pretraining, pretrained
+from domainformer.evaluation.contest.schemas import GivenSchema, schema_of
+from domainformer.evaluation.task_features import FeaturePlan, TaskFeatures
+from domainformer.evaluation.tasks import EXAMPLE, LABEL, Task
+from domainformer.inference.fusion import FusionPredictor
+from domainformer.training.fusion import fit_fusion
+from domainformer.training.fusion_config import FusionConfig
+
+# A name that no column of a table has: fields that are called "label" stay usable.
+_TARGET = "label of the task"
+_KINDS = ("binary", "multiclass", "regression")
+
+
+@dataclass(frozen=True)
+class SequenceModel:
+    """Our Transformer on histories alone, trained end to end on the labels.
+
+    Args:
+        schema: A schema file, a preset, or a mapping with ``fields``; None: inferred from the
+            training histories.
+        pretraining: How the backbone is trained before labels are shown; None: it starts anew.
+        finetuning: The training on labels. Its ``backbone`` is read only without pretraining; a
+            pretrained one wants ``rates.backbone`` a tenth of what a new one takes.
+        ensemble: Models fine-tuned with different seeds, whose logits are averaged.
+
+    Raises:
+        ConfigError: The ensemble has no model.
+    """
+
+    schema: GivenSchema = None
+    pretraining: Pretraining | None = None
+    finetuning: FusionConfig = field(default_factory=FusionConfig)
+    ensemble: int = 1
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1:
+            raise ConfigError(f"ensemble is {self.ensemble} and must be at least 1")
+
+    def fit(
+        self, task: Task, examples_train: pl.DataFrame, examples_valid: pl.DataFrame, seed: int
+    ) -> FittedNeural:
+        """Pretrain where asked for, fine-tune, stop by the validation examples.
+
+        Raises:
+            DataError: The task is of a kind that this model does not answer (next_item), or there
+                are no validation examples.
+        """
+        if task.kind not in _KINDS:
+            raise DataError(
+                f"this model does not answer a task of kind {task.kind!r}",
+                where=f"task {task.name!r}",
+                next_step="use a contestant for next items",
+            )
+        if not examples_valid.height:
+            raise DataError("there are no validation examples to stop by", where=task.name)
+        features = self._features(task, examples_train)
+        bundle = None
+        if self.pretraining is not None:
+            bundle = pretrained(task, examples_train, self.schema, self.pretraining, seed)
+        train, valid = (
+            _frame(task, rows, features).with_columns(rows[LABEL].alias(_TARGET))
+            for rows in (examples_train, examples_valid)
+        )
+        schema = None if bundle is not None else schema_of(task, examples_train, self.schema)
+        events = task.history(pl.concat([examples_train, examples_valid]))
+        predictors = [
+            fit_fusion(
+                train,
+                {_TARGET: task.kind},
+                events=events,
+                validation=valid,
+                key=EXAMPLE,
+                bundle=bundle,
+                schema=schema,
+                config=self.finetuning.model_copy(update={"seed": 1000 * seed + member}),
+            )
+            for member in range(self.ensemble)
+        ]
+        return FittedNeural(predictors, features)
+
+    def _features(self, task: Task, examples: pl.DataFrame) -> TaskFeatures | None:
+        del task, examples  # histories alone
+        return None
+
+
+@dataclass(frozen=True)
+class JointModel(SequenceModel):
+    """Histories, the aggregates that ``lightgbm`` reads and static columns, trained together.
+
+    Args:
+        schema: As for :class:`SequenceModel`.
+        pretraining: As there.
+        finetuning: As there; its ``model`` holds the settings of the tabular branch.
+        ensemble: As there.
+        plan: Which aggregates; as for :class:`~domainformer.evaluation.contest.boosting.LightGBM`,
+            so that both know the same.
+    """
+
+    plan: FeaturePlan | str | None = None
+
+    def _features(self, task: Task, examples: pl.DataFrame) -> TaskFeatures | None:
+        return TaskFeatures.fit(task, examples, find_plan(self.plan, task, examples))
+
+
+@dataclass(frozen=True, eq=False)
+class FittedNeural:
+    """Fine-tuned models, and the aggregates that they read.
+
+    Args:
+        predictors: The ensemble.
+        features: The aggregates as they were learned; None: histories alone.
+    """
+
+    predictors: list[FusionPredictor]
+    features: TaskFeatures | None = None
+
+    def predict(self, task: Task, examples: pl.DataFrame) -> npt.NDArray[np.float64]:
+        """``[n]`` (chance of 1, or the number), or ``[n, classes]``, in the examples' order."""
+        frame = _frame(task, examples, self.features)
+        history = task.history(examples)
+        each = [
+            _all_classes(one.predict_array(frame, history), one, task) for one in self.predictors
+        ]
+        return average(each, task.kind)
+
+
+def _frame(task: Task, examples: pl.DataFrame, features: TaskFeatures | None) -> pl.DataFrame:
+    """The key, and the aggregates where they are read."""
+    if features is None:
+        return examples.select(EXAMPLE)
+    return features.transform(task, examples)
+
+
+def _all_classes(
+    predicted: npt.NDArray[np.float64], predictor: FusionPredictor, task: Task
+) -> npt.NDArray[np.float64]:
+    """Columns for all classes of the task: one that training never showed has probability 0."""
+    if task.kind != "multiclass":
+        return predicted
+    found = np.zeros((len(predicted), task.n_classes))
+    found[:, [int(one) for one in predictor.targets[0].classes]] = predicted
+    return found
