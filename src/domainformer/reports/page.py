@@ -77,16 +77,26 @@ def render(run: Collected) -> str:
         [part for _, _, part in parts],
         tag("footer", footer),
     )
-    return "<!doctype html>\n" + tag("html", _head(run), tag("body", body), lang="en") + "\n"
+    return document(run.record.name, body)
 
 
-def _head(run: Collected) -> Markup:
+def document(title: str, body: Markup) -> str:
+    """A self-contained page as HTML text.
+
+    Args:
+        title: Of the window.
+        body: All that is on it.
+    """
+    return "<!doctype html>\n" + tag("html", _head(title), tag("body", body), lang="en") + "\n"
+
+
+def _head(title: str) -> Markup:
     style = resources.files("domainformer.reports").joinpath("style.css").read_text("utf-8")
     return tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{run.record.name} · domainformer"),
+        tag("title", f"{title} · domainformer"),
         tag("style", trusted(style)),
     )
