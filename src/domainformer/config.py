@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -159,6 +159,11 @@ def load_config(
     return build(cls, apply_overrides(values, overrides), where=str(path) if path else None)
 
 
+def _is_section(annotation: Any) -> bool:
+    """Whether a field holds a configuration of its own (it may be optional)."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
 def _describe(cls: type[BaseModel], problem: Any) -> str:
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
@@ -166,9 +171,10 @@ def _describe(cls: type[BaseModel], problem: Any) -> str:
         owner: Any = cls
         for part in location[:-1]:
             annotation = owner.model_fields[part].annotation if part in owner.model_fields else None
-            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            sections = [one for one in (annotation, *get_args(annotation)) if _is_section(one)]
+            if len(sections) != 1:
                 return f"{key}: unknown key"
-            owner = annotation
+            owner = sections[0]
         return f"{key}: unknown key ({nearest(location[-1], owner.model_fields)})"
     given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
     return f"{key}: {problem['msg'].lower()}{given}"

@@ -270,7 +270,7 @@ def columns_of(model: str | Path | None) -> dict[str, Any]:
     """The ``data`` section of a model's making; empty where there is none to be read."""
     if model is None:
         return {}
-    from domainformer.inference.bundle import BUNDLE_FILE
+    from domainformer.inference.belonging import BUNDLE_FILE
 
     try:
         facts = json.loads((Path(model) / BUNDLE_FILE).read_text(encoding="utf-8"))

@@ -316,21 +316,21 @@ def test_history_only_sees_neither_the_event_nor_its_future():
 def test_a_planted_leak_is_caught(monkeypatch):
     """Sabotage twin: a boundary that is one token late lets every branch see the first field."""
     grammar = grammar_of("no text")
-    honest = scoring._Batch.of
+    honest = scoring.Batch.of
 
     def late(*args):
         batch = honest(*args)
         batch.boundary[batch.place >= 0] += 1
         return batch
 
-    monkeypatch.setattr(scoring._Batch, "of", late)
+    monkeypatch.setattr(scoring.Batch, "of", late)
     assert leaks(random_events(grammar, [8]), grammar, model_for(grammar))
 
 
 def test_a_branch_that_sees_the_whole_window_is_caught(monkeypatch):
     """Sabotage twin: without the boundary in the mask, branches see the future."""
     grammar = grammar_of("no text")
-    honest = scoring._Branches._feed
+    honest = scoring.Branches._feed
 
     def careless(self, ids, step):
         exact = self.boundary
@@ -338,7 +338,7 @@ def test_a_branch_that_sees_the_whole_window_is_caught(monkeypatch):
         honest(self, ids, step)
         self.boundary = exact
 
-    monkeypatch.setattr(scoring._Branches, "_feed", careless)
+    monkeypatch.setattr(scoring.Branches, "_feed", careless)
     assert leaks(random_events(grammar, [8]), grammar, model_for(grammar))
 
 

@@ -89,6 +89,7 @@ def tokenizer_validate(
     time: Time = None,
     events: Annotated[int, typer.Option(help="Events to look at one by one.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
+    memory: tokenize.Memory = "1GB",
     as_json: bool = JSON,
 ) -> None:
     """Check a tokenizer on a sample of TABLE: equal paths, true meanings, and the way back.
@@ -96,14 +97,24 @@ def tokenizer_validate(
     Exit code 1 where a promise is broken.
     """
     from domainformer.cli.start import model_folder
-    from domainformer.quickstart import read_events
-    from domainformer.tokenizers import DomainTokenizer, validate_tokenizer
+    from domainformer.distributed import Means, validate_table
+    from domainformer.quickstart import columns_of
+    from domainformer.tokenizers import DomainTokenizer
 
     home = model_folder(folder)
     fitted = DomainTokenizer.from_pretrained(home)
-    sample = read_events(table, entity=entity, time=time, model=home)
     with progress("checking promises") as tell:
-        report = validate_tokenizer(fitted, sample, events=events, seed=seed, progress=tell)
+        report = validate_table(
+            table,
+            fitted,
+            entity=entity,
+            time=time,
+            known=columns_of(home),
+            events=events,
+            seed=seed,
+            means=Means(memory=memory, say=say),
+            progress=tell,
+        )
     show(report.to_json() if as_json else report.render(), as_json=as_json)
     if report.ok:
         next_command(f"domainformer tokenize {table} --tokenizer {folder} --output store")
@@ -188,6 +199,9 @@ def tokenizer_merges(
     tokenizer: Annotated[Path, typer.Option(help="Folder of its tokenizer or model.")],
     output: Annotated[Path, typer.Option(help="File to write (JSON).")] = Path("merges.json"),
     vocab_size: Annotated[int, typer.Option(help="Tokens in all to reach.", min=5)] = 40_000,
+    across_events: Annotated[
+        bool, typer.Option(help="Also merge parts of adjacent events.")
+    ] = True,
     merged: Annotated[Path | None, typer.Option(help="Also write the merged store here.")] = None,
     overwrite: bool = OVERWRITE,
     as_json: bool = JSON,
@@ -207,6 +221,7 @@ def tokenizer_merges(
             tell,
             slot_of_id=fitted.layout.slot_of_id,
             vocab=fitted.vocab,
+            across_events=across_events,
         )
     result.merges.save(target, overwrite=overwrite)
     if merged is not None:

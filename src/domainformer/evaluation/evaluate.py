@@ -162,7 +162,7 @@ def evaluate(
         probe=result,
         seconds=seconds,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=_notes(contest, result),
+        notes=_notes(contest, result) + _notes_on_merges(bundle),
     )
     if output is not None or run is not None:
         evaluation.write(output if output is not None else folder / EVALUATION_FILE)
@@ -264,9 +264,19 @@ def _subject(
         "architecture": type(bundle.model).__name__,
         "parameters": int(sum(p.numel() for p in bundle.model.parameters())),
         "tokenizer_fingerprint": bundle.tokenizer.fingerprint,
+        **({} if bundle.merges is None else {"merges": bundle.merges.n_merges}),
         "schema": bundle.schema.name,
         "split": record,
     }
+
+
+def _notes_on_merges(bundle: Bundle) -> list[str]:
+    if bundle.merges is None:
+        return []
+    several = "tokens hold several fields each, so no field is judged given earlier ones"
+    if bundle.permuted:
+        return [f"{several}; of permuted tokens whole events have no log-loss"]
+    return [f"{several}; nats per event are of the greedy encoding, the event's own are no more"]
 
 
 def _notes(contest: NextEvent, result: ProbeResult | None) -> list[str]:

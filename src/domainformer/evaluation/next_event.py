@@ -5,7 +5,8 @@ Two views, because one number would mislead (see :mod:`~domainformer.evaluation.
 - ``history_only`` is the fair contest: model and baselines know the history and nothing of the
   event itself. The headline.
 - ``within_event`` is how the model factorises: later fields may look at earlier fields of the same
-  event, which no baseline can. Its log-losses add up to that of the whole event.
+  event, which no baseline can. Its log-losses add up to that of the whole event. A model of merged
+  tokens has none: its tokens hold several fields each.
 
 The first event of a history is left out, for all contestants alike: nothing precedes it.
 """
@@ -33,10 +34,13 @@ from domainformer.evaluation.baselines import (
     slot_values,
 )
 from domainformer.evaluation.intervals import ClusterBootstrap, Interval
+from domainformer.evaluation.merged_scoring import score_merged_events
 from domainformer.evaluation.parts import SlotPart, first_of_entity, slot_parts
-from domainformer.evaluation.scoring import EventScores, SlotScores, score_events
+from domainformer.evaluation.scores import EventScores, SlotScores
+from domainformer.evaluation.scoring import score_events
 from domainformer.inference import Bundle
 from domainformer.inference.grammar import SlotGrammar
+from domainformer.inference.merged_grammar import merged_grammar
 from domainformer.tokenizers import Slot
 
 View = Literal["history_only", "within_event"]
@@ -120,7 +124,8 @@ class NextEvent:
         samples: Completions per event behind ``history_only``.
         seed: Of the choice of events and of the completions.
         context: Longest window, in tokens.
-        event_log_loss: Mean nats per whole event, over the full vocabulary.
+        event_log_loss: Mean nats per whole event, over the full vocabulary; of merged tokens those
+            of the greedy encoding, and None where the model was trained on permuted ones.
         slots: Every slot in every view.
         text: Every text field.
     """
@@ -133,7 +138,7 @@ class NextEvent:
     samples: int
     seed: int
     context: int
-    event_log_loss: float
+    event_log_loss: float | None
     slots: list[SlotResult]
     text: list[TextResult]
 
@@ -177,12 +182,13 @@ def next_event(
         progress: Called with (events done, events in all).
 
     Raises:
-        ArtifactError: The model is a classifier.
+        ArtifactError: The model is a classifier, or its merged tokens hold parts of several events.
         FingerprintError: The events were made by another tokenizer.
         DataError: There are no roles, no events to score, or no training events.
     """
     events = source.events() if isinstance(source, TokenStore) else source
     _check(bundle, events)
+    merged = None if bundle.merges is None else merged_grammar(bundle)
     grammar = SlotGrammar.of(bundle.tokenizer)
     assert events.roles is not None
     first = first_events(events)
@@ -195,18 +201,22 @@ def next_event(
             next_step="choose another split, or another role",
         )
     chosen = choose_events(candidates, max_events, seed)
-    scores = score_events(
-        bundle.language_model,
-        events,
-        grammar,
-        chosen,
-        context=context or bundle.context,
-        samples=samples,
-        seed=seed,
-        batch_tokens=batch_tokens,
-        bos_id=bundle.tokenizer.bos_id,
-        progress=progress,
-    )
+    values = slot_values(events, grammar)
+    settings: dict[str, Any] = {
+        "context": context or bundle.context,
+        "samples": samples,
+        "seed": seed,
+        "batch_tokens": batch_tokens,
+        "bos_id": bundle.tokenizer.bos_id,
+        "progress": progress,
+    }
+    model = bundle.language_model
+    if merged is None:
+        scores = score_events(model, events, grammar, chosen, **settings)
+    else:
+        encoded = bundle.encode(events)
+        scores = score_merged_events(model, encoded, values, merged, chosen, **settings)
+    log_p = scores.event_log_p
     owners = np.searchsorted(np.asarray(events.entity_offsets), chosen, side="right")
     train = (events.roles == TRAIN) & eligible
     return NextEvent(
@@ -218,8 +228,8 @@ def next_event(
         samples=samples,
         seed=seed,
         context=context or bundle.context,
-        event_log_loss=float(-scores.event_log_p.mean()),
-        slots=_slot_results(events, grammar, scores, train, resamples=resamples, seed=seed),
+        event_log_loss=None if log_p is None else float(-log_p.mean()),
+        slots=_slot_results(events, grammar, values, scores, train, resamples=resamples, seed=seed),
         text=_text_results(events, grammar, scores),
     )
 
@@ -252,17 +262,19 @@ def _check(bundle: Bundle, events: TokenizedEvents) -> None:
 def _slot_results(
     events: TokenizedEvents,
     grammar: SlotGrammar,
+    values: npt.NDArray[np.int32],
     scores: EventScores,
     train: npt.NDArray[np.bool_],
     *,
     resamples: int,
     seed: int,
 ) -> list[SlotResult]:
-    values = slot_values(events, grammar)
     offsets = np.asarray(events.entity_offsets)
-    views: list[tuple[View, SlotScores]] = [("within_event", scores.within)]
-    if scores.history is not None:
-        views.insert(0, ("history_only", scores.history))
+    both: list[tuple[View, SlotScores | None]] = [
+        ("history_only", scores.history),
+        ("within_event", scores.within),
+    ]
+    views = [(view, of_view) for view, of_view in both if of_view is not None]
     results: dict[View, list[SlotResult]] = {view: [] for view, _ in views}
     resamplers: dict[bytes, ClusterBootstrap] = {}
     for part in slot_parts(grammar, values):

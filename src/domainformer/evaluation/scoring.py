@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from domainformer.data.tokens import TokenizedEvents
 from domainformer.evaluation.next_token import BranchLogits, WindowLogits, inverse_cdf
 from domainformer.evaluation.parts import EventScript
+from domainformer.evaluation.scores import EventScores, SlotScores
 from domainformer.evaluation.windows import (
     BOS_TOKENS,
     ScoringWindow,
@@ -40,58 +41,12 @@ from domainformer.evaluation.windows import (
     plan_scoring,
 )
 from domainformer.inference.grammar import GrammarState, SlotGrammar
+from domainformer.inference.merged_grammar import MergedState
 
 # Queries of a window in one branching step. Branches sit side by side in the cache and are masked
 # from each other, so their cost grows with the square of this number.
 MOST_BRANCHES = 64
-_LOGIT_ROWS = 2048
-
-
-@dataclass(frozen=True)
-class SlotScores:
-    """Predictions of the heads of some events, each array ``[events, slots]``.
-
-    Args:
-        log_p: Log-probability (nats) of what happened, within the slot's own ids; NaN where the
-            event does not have the slot.
-        correct: Whether the most probable id of the slot is what happened.
-        outside: Probability that the model gave to ids outside of the slot.
-    """
-
-    log_p: npt.NDArray[np.float64]
-    correct: npt.NDArray[np.bool_]
-    outside: npt.NDArray[np.float64]
-
-    @classmethod
-    def empty(cls, events: int, slots: int) -> SlotScores:
-        """Arrays to be filled in."""
-        shape = (events, slots)
-        return cls(np.full(shape, np.nan), np.zeros(shape, np.bool_), np.full(shape, np.nan))
-
-    def take(self, rows: npt.NDArray[np.int64]) -> SlotScores:
-        """The scores of some of the events."""
-        return SlotScores(self.log_p[rows], self.correct[rows], self.outside[rows])
-
-
-@dataclass(frozen=True)
-class EventScores:
-    """Everything that the model said about some events.
-
-    Args:
-        events: The scored events, ascending (counted over all entities).
-        within: Each slot given history and earlier fields.
-        history: Each slot given the history alone; None where no samples were asked for.
-        event_log_p: Log-likelihood of the whole event over the full vocabulary ``[events]``.
-        text_log_p: Sum over BPE tokens of their log-probability within BPE ``[events, slots]``.
-        text_tokens: Number of BPE tokens after each slot's head ``[events, slots]``.
-    """
-
-    events: npt.NDArray[np.int64]
-    within: SlotScores
-    history: SlotScores | None
-    event_log_p: npt.NDArray[np.float64]
-    text_log_p: npt.NDArray[np.float64]
-    text_tokens: npt.NDArray[np.int64]
+LOGIT_ROWS = 2048
 
 
 @torch.inference_mode()
@@ -139,12 +94,12 @@ def score_events(
     )
     done = 0
     for indices in batch_windows(windows, batch_tokens):
-        batch = _Batch.of(model, events, [windows[i] for i in indices], chosen, bos_id)
+        batch = Batch.of(model, events, [windows[i] for i in indices], chosen, bos_id)
         output = model.base_model(input_ids=batch.ids, use_cache=samples > 0)
         _score_within(model, grammar, batch, output.last_hidden_state, scores)
         if scores.history is not None:
             draws = stratified_draws(chosen[batch.slots_filled()], grammar, samples, seed)
-            branches = _Branches(model, grammar, batch, output, samples, draws)
+            branches = Branches(model, grammar, batch, output, samples, draws)
             branches.run(events, scores.history)
         done += sum(len(windows[i].scored) for i in indices)
         if progress is not None:
@@ -153,7 +108,7 @@ def score_events(
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """Windows as rows of ids, padded on the right (causal attention never looks there).
 
     ``targets`` has a line per token of a scored event: row, position, event (index into chosen);
@@ -174,7 +129,8 @@ class _Batch:
         windows: list[ScoringWindow],
         chosen: npt.NDArray[np.int64],
         bos_id: int,
-    ) -> _Batch:
+    ) -> Batch:
+        """The rows of some windows, and where their scored events stand."""
         offsets = events.event_offsets
         ids = np.zeros((len(windows), max(w.tokens for w in windows)), np.int64)
         place = np.full((len(windows), max(len(w.scored) for w in windows)), -1, np.int64)
@@ -205,7 +161,7 @@ class _Batch:
 def _score_within(
     model: PreTrainedModel,
     grammar: SlotGrammar,
-    batch: _Batch,
+    batch: Batch,
     hidden: torch.Tensor,
     scores: EventScores,
 ) -> None:
@@ -218,13 +174,14 @@ def _score_within(
     targets = ids[rows, positions]
     slots = slot_of_id[targets].astype(np.int64)
     owner = slots[np.maximum.accumulate(np.where(slots >= 0, np.arange(len(slots)), 0))]
-    for start in range(0, len(targets), _LOGIT_ROWS):
-        part = slice(start, start + _LOGIT_ROWS)
+    for start in range(0, len(targets), LOGIT_ROWS):
+        part = slice(start, start + LOGIT_ROWS)
         logits = window.at(rows[part], positions[part] - 1)
         total = logits.logsumexp(dim=-1)
         wanted = torch.from_numpy(targets[part]).to(logits.device)
         log_p = (logits.gather(1, wanted[:, None])[:, 0] - total).cpu().double().numpy()
-        np.add.at(scores.event_log_p, places[part], log_p)
+        if scores.event_log_p is not None:
+            np.add.at(scores.event_log_p, places[part], log_p)
         for slot in np.unique(slots[part]):
             chosen = np.flatnonzero(slots[part] == slot)
             where = places[part][chosen]
@@ -253,6 +210,7 @@ def _score_heads(
     place_N = torch.from_numpy(grammar.place_of_id[happened].astype(np.int64)).to(inside.device)
     log_p = inside.log_softmax(dim=-1).gather(1, place_N[:, None])[:, 0]
     mass = (inside.logsumexp(dim=-1) - logits_NV.logsumexp(dim=-1)).exp()
+    assert scores.within is not None
     scores.within.log_p[where, slot] = log_p.cpu().double().numpy()
     scores.within.correct[where, slot] = (inside.argmax(dim=-1) == place_N).cpu().numpy()
     scores.within.outside[where, slot] = 1.0 - mass.clamp(max=1.0).cpu().double().numpy()
@@ -274,7 +232,7 @@ def stratified_draws(
     return draws
 
 
-class _Branches:
+class Branches:
     """Completes every scored event of a batch S times, all branches in step.
 
     Args:
@@ -290,7 +248,7 @@ class _Branches:
         self,
         model: PreTrainedModel,
         grammar: SlotGrammar,
-        batch: _Batch,
+        batch: Batch,
         output: Any,
         samples: int,
         draws: npt.NDArray[np.float64],
@@ -305,21 +263,30 @@ class _Branches:
         hidden = output.last_hidden_state
         self.logits = BranchLogits(model, batch.ids, hidden, self.boundary)
         self.dtype = hidden.dtype
-        # The model's own distributions are scored, with whatever they give to semantic ids that
-        # do not exist, so branches may go there, too.
-        free = replace(grammar, existing=None)
-        self.state: GrammarState | EventScript = GrammarState(free, self.rows * self.queries)
-        if grammar.forms is not None:
-            rows, positions, owners = batch.targets
-            ids = batch.ids.cpu().numpy()[rows, positions]
-            self.state = EventScript.of(grammar, ids, owners, batch.place.reshape(-1), samples)
+        self.state: GrammarState | EventScript | MergedState = self._start()
         self.done = np.repeat(batch.place.reshape(-1) < 0, samples)
         self.sums = [
             np.zeros((self.rows * self.per_row, head.width), np.float64) for head in grammar.slots
         ]
 
+    def _start(self) -> GrammarState | EventScript | MergedState:
+        """All branches before their event."""
+        grammar, batch = self.grammar, self.batch
+        if grammar.forms is not None:
+            rows, positions, owners = batch.targets
+            ids = batch.ids.cpu().numpy()[rows, positions]
+            return EventScript.of(grammar, ids, owners, batch.place.reshape(-1), self.samples)
+        # The model's own distributions are scored, with whatever they give to semantic ids that
+        # do not exist, so branches may go there, too.
+        return GrammarState(replace(grammar, existing=None), self.rows * self.queries)
+
     def run(self, events: TokenizedEvents, scores: SlotScores) -> None:
         """Complete the events, then write the mean distributions' scores into ``scores``."""
+        self.grow()
+        self._score(events, scores)
+
+    def grow(self) -> None:
+        """Complete the events, and sum up the distributions that the branches met."""
         step = 0
         while not self.done.all():
             ids = self._choose(step)
@@ -329,11 +296,11 @@ class _Branches:
             if not self.done.all():
                 self._feed(ids, step)
             step += 1
-        self._score(events, scores)
 
     def _choose(self, step: int) -> npt.NDArray[np.int64]:
         """Draw the next id of every branch, and note the distributions of the heads."""
         ids = np.zeros(self.rows * self.queries, np.int64)
+        assert not isinstance(self.state, MergedState)
         slots, in_text = self.state.slot, self.state.text_left > 0
         for slot in np.unique(slots[~self.done]):
             head = self.grammar.slots[slot]

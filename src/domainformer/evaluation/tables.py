@@ -50,10 +50,11 @@ def next_event_tables(result: NextEvent) -> list[RenderableType]:
         )
         for text in result.text
     ]
+    whole = "" if result.event_log_loss is None else f"{result.event_log_loss:.3f} nats per event; "
     parts.append(
         Text(
             f"{result.events:,} of {result.candidates:,} {result.role} events of "
-            f"{result.entities:,} entities; {result.event_log_loss:.3f} nats per event; "
+            f"{result.entities:,} entities; {whole}"
             "Δ is model minus the better of popular and repeat; own is the entity's own frequencies"
         )
     )

@@ -6,6 +6,7 @@
       config.json, model.safetensors, …    what transformers reads (AutoModel)
       tokenizer.json, …                    what transformers reads (AutoTokenizer), fitted fields
       schema.yaml                          what the columns mean
+      merges.json                          tokens of several fields, where the model reads such
       domainformer.json                    who belongs to whom: fingerprints, version, record
       manifest.json                        size and SHA-256 of every file, written last
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,24 @@ from transformers.utils import logging as hf_logging
 
 from domainformer import models
 from domainformer.artifacts import read_facts, staged_directory, verify_directory, write_json
+from domainformer.data.table import EventTable
+from domainformer.data.tokens import TokenizedEvents
 from domainformer.errors import ArtifactError, FingerprintError
+from domainformer.inference.belonging import (
+    BUNDLE_FILE,
+    MERGES_FILE,
+    check_fingerprints,
+    check_merges,
+    check_sizes,
+    ids_of,
+    mismatch,
+    read_merges,
+)
 from domainformer.schema import DomainSchema
-from domainformer.tokenizers import DomainTokenizer, hub
+from domainformer.tokenizers import ActionPieceMerges, DomainTokenizer, hub
 from domainformer.tokenizers.hub import SCHEMA_FILE
 from domainformer.version import __version__
 
-BUNDLE_FILE = "domainformer.json"
 FORMAT_VERSION = 1
 
 
@@ -49,6 +61,7 @@ class Bundle:
         schema: The schema that the tokenizer was fitted for.
         record: Plain data of the run that made it (identity, split, metrics…).
         folder: Where it was read from, if anywhere.
+        merges: What joins the tokenizer's ids to those that the model understands, if anything.
     """
 
     model: PreTrainedModel
@@ -56,6 +69,39 @@ class Bundle:
     schema: DomainSchema
     record: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    merges: ActionPieceMerges | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Short name of all that decides the ids that the model understands."""
+        return ids_of(self.tokenizer, self.merges).fingerprint
+
+    @property
+    def permuted(self) -> bool:
+        """Whether the model was trained on events whose tokens stood in random order."""
+        return self.merges is not None and bool(self.record.get("permutations"))
+
+    def encode(self, source: EventTable | TokenizedEvents) -> TokenizedEvents:
+        """Events as the ids that the model understands.
+
+        Args:
+            source: A table, the ids of single fields (of `tokenizer`), or what this has given.
+
+        Raises:
+            FingerprintError: The events were made by another tokenizer.
+            DataError: The table does not fit the schema.
+        """
+        events = self.tokenizer.encode(source) if isinstance(source, EventTable) else source
+        if events.tokenizer_fingerprint == self.fingerprint:
+            return events
+        if self.merges is not None and events.tokenizer_fingerprint == self.tokenizer.fingerprint:
+            # Whoever asks of a history may see all of it: no split cuts it.
+            return self.merges.encode(replace(events, roles=None))
+        raise FingerprintError(
+            "the events were made by another tokenizer than the model's",
+            why=f"events: {events.tokenizer_fingerprint}, model: {self.fingerprint}",
+            next_step="encode the table with the bundle's tokenizer",
+        )
 
     @property
     def context(self) -> int:
@@ -90,6 +136,7 @@ def save_bundle(
     tokenizer: DomainTokenizer,
     record: Mapping[str, Any] | None = None,
     *,
+    merges: ActionPieceMerges | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a model and its tokenizer into one folder, whole or not at all.
@@ -100,6 +147,7 @@ def save_bundle(
         tokenizer: The tokenizer that the model was trained with.
         record: Plain data worth keeping beside the weights. ``"context"`` (tokens) is used as
             the default window length later.
+        merges: What joins the tokenizer's ids to the model's, where the model reads merged ones.
         overwrite: Replace an existing folder.
 
     Returns:
@@ -107,20 +155,23 @@ def save_bundle(
 
     Raises:
         FingerprintError: The model has another vocabulary size, or its configuration names
-            another tokenizer.
+            another tokenizer; or the merges belong to another.
         ArtifactError: The folder exists already, or cannot be written.
     """
     folder = Path(folder)
-    _check_sizes(model.config, tokenizer, where=str(folder))
+    ids = ids_of(tokenizer, merges)
+    check_merges(tokenizer, merges, where=str(folder))
+    check_sizes(model.config, ids, where=str(folder))
     named = getattr(model.config, "tokenizer_fingerprint", None)
-    if named not in (None, tokenizer.fingerprint):
-        raise _mismatch("the model", named, tokenizer.fingerprint, where=str(folder))
-    model.config.tokenizer_fingerprint = tokenizer.fingerprint
+    if named not in (None, ids.fingerprint):
+        raise mismatch("the model", named, ids.fingerprint, where=str(folder))
+    model.config.tokenizer_fingerprint = ids.fingerprint
     facts = {
         "format": FORMAT_VERSION,
         "domainformer": __version__,
         "architecture": type(model).__name__,
         "tokenizer_fingerprint": tokenizer.fingerprint,
+        "merges_fingerprint": None if merges is None else merges.fingerprint,
         "schema_fingerprint": tokenizer.schema.fingerprint(),
         "record": dict(record or {}),
     }
@@ -128,6 +179,8 @@ def save_bundle(
         with without_progress_bar():
             model.save_pretrained(staging)
         hub.write_files(tokenizer, staging)
+        if merges is not None:
+            merges.save(staging / MERGES_FILE)
         write_json(staging / BUNDLE_FILE, facts)
     return folder
 
@@ -157,13 +210,14 @@ def load_bundle(
     tokenizer = DomainTokenizer.from_pretrained(folder)
     schema = DomainSchema.from_yaml(folder / SCHEMA_FILE)
     config = models.DomainTransformerConfig.from_pretrained(folder)
-    _check_fingerprints(folder, facts, config, tokenizer, schema)
+    merges = read_merges(folder, facts)
+    check_fingerprints(folder, facts, config, tokenizer, merges, schema)
     model_class = _model_class(folder, facts)
     with without_progress_bar():
         model = model_class.from_pretrained(folder, config=config, dtype=dtype or "auto")
     model.to(device)
     model.eval()
-    return Bundle(model, tokenizer, schema, dict(facts["record"]), folder)
+    return Bundle(model, tokenizer, schema, dict(facts["record"]), folder, merges)
 
 
 @contextlib.contextmanager
@@ -203,43 +257,4 @@ def _model_class(folder: Path, facts: dict[str, Any]) -> type[Any]:
         where=BUNDLE_FILE,
         why=f"domainformer {__version__} has no {facts['architecture']}; "
         f"it was written by domainformer {facts.get('domainformer')}",
-    )
-
-
-def _check_fingerprints(
-    folder: Path, facts: dict[str, Any], config: Any, tokenizer: DomainTokenizer, schema: Any
-) -> None:
-    found = tokenizer.fingerprint
-    for owner, named in (
-        (BUNDLE_FILE, facts.get("tokenizer_fingerprint")),
-        ("config.json", getattr(config, "tokenizer_fingerprint", None)),
-    ):
-        if named != found:
-            raise _mismatch(owner, named, found, where=str(folder))
-    for name, other in (("tokenizer", tokenizer.schema), (SCHEMA_FILE, schema)):
-        if other.fingerprint() != facts.get("schema_fingerprint"):
-            raise FingerprintError(
-                f"the schema of {name} is not the one that the model was trained with",
-                where=str(folder),
-                next_step="restore the folder from a copy; its parts cannot be mixed",
-            )
-    _check_sizes(config, tokenizer, where=str(folder))
-
-
-def _check_sizes(config: Any, tokenizer: DomainTokenizer, *, where: str) -> None:
-    if config.vocab_size != tokenizer.vocab_size:
-        raise FingerprintError(
-            "the model and the tokenizer have different vocabularies",
-            where=where,
-            why=f"the model has {config.vocab_size} ids, the tokenizer {tokenizer.vocab_size}",
-            next_step="build the model with vocab_size=tokenizer.vocab_size",
-        )
-
-
-def _mismatch(owner: str, named: object, found: str, *, where: str) -> FingerprintError:
-    return FingerprintError(
-        "the model was trained with another tokenizer",
-        where=where,
-        why=f"{owner} names tokenizer {named}, this tokenizer is {found}",
-        next_step="use the tokenizer of the same bundle, or train a model for this one",
     )

@@ -8,7 +8,7 @@ stands on the right, where causal attention never looks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -24,7 +24,7 @@ from domainformer.data.packing import plan_windows
 from domainformer.data.store import TokenStore
 from domainformer.data.table import EventTable
 from domainformer.data.tokens import TokenizedEvents
-from domainformer.errors import ArtifactError, DataError, FingerprintError
+from domainformer.errors import ArtifactError, DataError, InputError
 from domainformer.inference.bundle import Bundle
 from domainformer.models import Pooling, pool_hidden
 
@@ -51,6 +51,7 @@ def embed(
     how: Pooling = "last",
     context: int | None = None,
     batch_tokens: int = 16384,
+    permutations: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
     """Embed every entity.
@@ -62,6 +63,8 @@ def embed(
             tokens of the window.
         context: Longest window in tokens; the bundle's own by default.
         batch_tokens: Tokens per forward pass, padding included.
+        permutations: For a model with merges: average over so many permuted encodings of each
+            history, for which an event's tokens are put in random order; 0 takes the greedy one.
         progress: Called with (entities done, entities in all).
 
     Returns:
@@ -72,10 +75,10 @@ def embed(
     Raises:
         FingerprintError: The source was made by another tokenizer.
         DataError: There are no events, or an event is longer than the context.
+        InputError: Permutations were asked for, and the model reads no merged tokens.
     """
-    plan, name = _plan(bundle, source, how, context)
-    chunks = list(_chunks(bundle, plan, name, how, batch_tokens, progress))
-    return pl.concat(chunks)
+    chunks = _embedded(bundle, source, how, context, batch_tokens, permutations, progress)
+    return pl.concat(list(chunks))
 
 
 def embed_to_parquet(
@@ -86,6 +89,7 @@ def embed_to_parquet(
     how: Pooling = "last",
     context: int | None = None,
     batch_tokens: int = 16384,
+    permutations: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """As :func:`embed`, streamed into a Parquet file that appears whole or not at all.
@@ -97,18 +101,19 @@ def embed_to_parquet(
         how: As in :func:`embed`.
         context: As there.
         batch_tokens: As there.
+        permutations: As there.
         progress: As there.
 
     Raises:
         ArtifactError: The file cannot be written.
     """
     path = Path(path)
-    plan, name = _plan(bundle, source, how, context)
+    chunks = _embedded(bundle, source, how, context, batch_tokens, permutations, progress)
     staging = path.with_name(f".{path.name}.staging")
     writer: pq.ParquetWriter | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for chunk in _chunks(bundle, plan, name, how, batch_tokens, progress):
+        for chunk in chunks:
             block = chunk.to_arrow()
             writer = writer or pq.ParquetWriter(staging, block.schema, compression="zstd")
             writer.write_table(block)
@@ -122,6 +127,62 @@ def embed_to_parquet(
     finally:
         staging.unlink(missing_ok=True)
     return path
+
+
+def _embedded(
+    bundle: Bundle,
+    source: Source,
+    how: Pooling,
+    context: int | None,
+    batch_tokens: int,
+    permutations: int,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[pl.DataFrame]:
+    """Frames of some thousand entities; of several encodings the mean."""
+    if not permutations:
+        plan, name = _plan(bundle, source, how, context)
+        return _chunks(bundle, plan, name, how, batch_tokens, progress)
+    encodings, name = _permuted(bundle, source, permutations)
+    plans = [_plan(bundle, events, how, context)[0] for events in encodings]
+    told = [progress, *([None] * (len(plans) - 1))]
+    return map(
+        _mean_frame,
+        zip(
+            *(
+                _chunks(bundle, plan, name, how, batch_tokens, tell)
+                for plan, tell in zip(plans, told, strict=True)
+            ),
+            strict=True,
+        ),
+    )
+
+
+def _permuted(
+    bundle: Bundle, source: Source, permutations: int
+) -> tuple[list[TokenizedEvents], str]:
+    """Several encodings of the same histories, and the name of their entity column."""
+    merges = bundle.merges
+    if merges is None:
+        raise InputError(
+            "this model reads each field as a token of its own, in one order",
+            why="averaging over permutations is for models that were trained with merges",
+            next_step="leave permutations out, or train with tokenizer.merges",
+        )
+    events = source.events() if isinstance(source, TokenStore) else source
+    name = events.entity if isinstance(events, EventTable) else "entity"
+    if isinstance(events, EventTable):
+        events = bundle.tokenizer.encode(events)
+    elif events.tokenizer_fingerprint == merges.fingerprint:
+        events = merges.decode(events)
+    return merges.permutations(replace(events, roles=None), permutations), name
+
+
+def _mean_frame(frames: tuple[pl.DataFrame, ...]) -> pl.DataFrame:
+    """The first frame with the mean of all embeddings."""
+    vectors = np.stack([frame["embedding"].to_numpy() for frame in frames])
+    mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    shape = pl.Array(pl.Float32, mean.shape[1])
+    return frames[0].with_columns(embedding=pl.Series(mean, dtype=shape))
 
 
 def _plan(bundle: Bundle, source: Source, how: Pooling, context: int | None) -> tuple[_Plan, str]:
@@ -156,21 +217,14 @@ def _plan(bundle: Bundle, source: Source, how: Pooling, context: int | None) -> 
 
 
 def tokenized(bundle: Bundle, source: Source) -> tuple[TokenizedEvents, str]:
-    """Tokenized histories of a bundle's own tokenizer, and the name of their entity column.
+    """Histories as the ids of a bundle's model, and the name of their entity column.
 
     Raises:
         FingerprintError: The source was made by another tokenizer.
     """
-    if isinstance(source, EventTable):
-        return bundle.tokenizer.encode(source), source.entity
     events = source.events() if isinstance(source, TokenStore) else source
-    if events.tokenizer_fingerprint != bundle.tokenizer.fingerprint:
-        raise FingerprintError(
-            "the events were made by another tokenizer than the model's",
-            why=f"events: {events.tokenizer_fingerprint}, model: {bundle.tokenizer.fingerprint}",
-            next_step="encode the table with the bundle's tokenizer",
-        )
-    return events, "entity"
+    name = events.entity if isinstance(events, EventTable) else "entity"
+    return bundle.encode(events), name
 
 
 def _chunks(

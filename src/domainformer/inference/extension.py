@@ -89,6 +89,13 @@ def extend_bundle(
     if not isinstance(tokenizer, DomainTokenizer):
         tokenizer = DomainTokenizer.from_pretrained(tokenizer)
     old = load_bundle(bundle)
+    if old.merges is not None:
+        raise FingerprintError(
+            "a model of merged tokens cannot be extended",
+            where=str(bundle),
+            why="its merges take the ids behind those of the fields, where new ones would stand",
+            next_step="fit and train anew, or extend a model without tokenizer.merges",
+        )
     parent = old.tokenizer.fingerprint
     if parent not in tokenizer.lineage:
         raise FingerprintError(

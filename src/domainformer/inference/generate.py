@@ -25,7 +25,8 @@ from domainformer.data.tokens import TokenizedEvents
 from domainformer.errors import DataError, InputError, nearest
 from domainformer.inference.bundle import Bundle
 from domainformer.inference.embed import Source, tokenized
-from domainformer.inference.grammar import GrammarState, SlotGrammar
+from domainformer.inference.grammar import SlotGrammar
+from domainformer.inference.merged_grammar import MergedGrammar, generating_grammar
 
 BOS_TOKENS = 1
 Ints = npt.NDArray[np.int64]
@@ -128,7 +129,7 @@ def generate(
 
     Raises:
         InputError: A sampling setting is out of range, or an entity is not in the source.
-        ArtifactError: The model is a classifier.
+        ArtifactError: The model is a classifier, or its merged tokens have no grammar.
         FingerprintError: The source was made by another tokenizer.
     """
     sampling = Sampling(temperature, top_k, top_p)
@@ -137,7 +138,7 @@ def generate(
             raise InputError(f"{name} must be 1 or more, not {value}")
     events, entity_column = tokenized(bundle, source)
     chosen = _choose(events, entities)
-    room = _Room.of(SlotGrammar.of(bundle.tokenizer), context or bundle.context, n_events)
+    room = _Room.of(generating_grammar(bundle), context or bundle.context, n_events)
     if bundle.tokenizer.budgets is not None:
         events = keep_within_budgets(events, bundle.tokenizer.budgets, room.past, prefix=0)
     rows = [(int(index), sample) for index in chosen for sample in range(n_samples)]
@@ -153,7 +154,7 @@ def generate(
         written += _Continuation(bundle, room, histories, draws, sampling).run()
         if progress is not None:
             progress(len(written), len(rows))
-    decoded = bundle.tokenizer.decode(np.concatenate(written))
+    decoded = bundle.tokenizer.decode(room.grammar.base_ids(np.concatenate(written)))
     return _as_table(decoded, events, entity_column, rows, n_events)
 
 
@@ -173,13 +174,13 @@ def draws_of(seed: int, entity: Any, sample: int, count: int) -> npt.NDArray[np.
 class _Room:
     """How the context is divided between history and what is generated before it is renewed."""
 
-    grammar: SlotGrammar
+    grammar: SlotGrammar | MergedGrammar
     context: int
     n_events: int
     fresh: int
 
     @classmethod
-    def of(cls, grammar: SlotGrammar, context: int, n_events: int) -> _Room:
+    def of(cls, grammar: SlotGrammar | MergedGrammar, context: int, n_events: int) -> _Room:
         longest = grammar.longest_event
         if context < 2 * longest + BOS_TOKENS:
             raise DataError(
@@ -239,8 +240,9 @@ class _Continuation:
         self.bundle, self.room, self.rows, self.sampling = bundle, room, rows, sampling
         self.model = bundle.language_model
         self.draws = np.stack(draws)
-        without = np.concatenate([room.grammar.unknown, room.grammar.first])
-        self.state = GrammarState(room.grammar, len(rows), without)
+        fields = SlotGrammar.of(bundle.tokenizer)
+        without = np.concatenate([fields.unknown, fields.first])
+        self.state = room.grammar.start(len(rows), without)
         self.done = np.zeros(len(rows), np.bool_)
 
     @torch.inference_mode()

@@ -88,6 +88,14 @@ class SlotGrammar:
         forms = [self.slots] if self.forms is None else [form.slots for form in self.forms.each]
         return max(len(slots) + sum(slot.max_tokens for slot in slots) for slots in forms)
 
+    def start(self, rows: int, without: Ints | None = None) -> GrammarState:
+        """Rows before their first event; ``without`` are ids never allowed."""
+        return GrammarState(self, rows, without)
+
+    def base_ids(self, ids: Ints) -> Ints:
+        """The ids themselves: each is of one field (see `MergedGrammar.base_ids`)."""
+        return ids
+
     @cached_property
     def follows(self) -> Mask:
         """Which slots may come next in each state, ``[states, slots]``; state 0: between events."""

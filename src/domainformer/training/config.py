@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from domainformer.config import StrictConfig
+from domainformer.training.merged_config import MergesConfig
 from domainformer.training.objective_config import ContrastiveConfig, ObjectiveWeights
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -102,9 +103,11 @@ class TokenizerConfig(StrictConfig):
 
     Args:
         bpe_vocab_size: Byte-pair tokens for text fields (256 bytes and merges).
+        merges: Tokens of several fields; None: each field has its own.
     """
 
     bpe_vocab_size: int = Field(4096, ge=256)
+    merges: MergesConfig | None = None
 
 
 class ModelConfig(StrictConfig):
@@ -262,6 +265,15 @@ with warnings.catch_warnings():
         def _resume_needs_a_name(self) -> RunConfig:
             if self.training.resume and self.output.name is None:
                 raise ValueError("training.resume needs output.name, the run to continue")
+            return self
+
+        @model_validator(mode="after")
+        def _merges_go_together(self) -> RunConfig:
+            if self.tokenizer.merges is not None:
+                self.tokenizer.merges.refuse(
+                    objectives=self.training.objectives.used,
+                    substitute_values=self.training.substitute_values,
+                )
             return self
 
 

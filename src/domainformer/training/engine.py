@@ -38,7 +38,7 @@ from domainformer.models import (
 )
 from domainformer.run import RUN_FILE, Run, RunRecord, resume_run, run_directory, start_run
 from domainformer.schema import DomainSchema, FieldType
-from domainformer.tokenizers import DomainTokenizer
+from domainformer.tokenizers import DomainTokenizer, PermutedSequenceDataset
 from domainformer.training.checkpoints import newest_checkpoint
 from domainformer.training.config import (
     MAY_DIFFER_ON_RESUME,
@@ -46,6 +46,7 @@ from domainformer.training.config import (
     RunConfig,
     TrainingConfig,
 )
+from domainformer.training.merging import merged_rows
 from domainformer.training.objective_base import ObjectiveCollator, ObjectiveRows
 from domainformer.training.objective_trainer import ObjectiveTrainer
 from domainformer.training.objectives import NEXT_TOKEN, ObjectiveModel, make_objectives
@@ -128,9 +129,7 @@ def pretrain(
     with run, reproducible(config.training.seed, threads=config.training.threads):
         tell = say_nothing if config.training.quiet else say
         prepared = prepare(config, run, table=table, schema=schema, say=tell)
-        settings = model_settings(
-            config.model, prepared.tokenizer.vocab_size, config.training.context
-        )
+        settings = model_settings(config.model, prepared.vocab_size, config.training.context)
         model = DomainTransformerForCausalLM(settings).to(device())
         train_rows, eval_rows = sequence_rows(prepared, config)
         collate = Collator(
@@ -146,6 +145,7 @@ def pretrain(
             model,
             prepared.tokenizer,
             bundle_record(run, config, prepared, metrics),
+            merges=prepared.merges,
             overwrite=True,
         )
         run.finish(metrics)
@@ -157,7 +157,7 @@ def train_objectives(
     config: RunConfig,
     model: DomainTransformerForCausalLM,
     tokenizer: DomainTokenizer,
-    train_rows: DomainSequenceDataset,
+    train_rows: DomainSequenceDataset | PermutedSequenceDataset,
     eval_rows: DomainSequenceDataset | None,
     collate: Collator,
 ) -> dict[str, Any]:
@@ -166,6 +166,7 @@ def train_objectives(
     if set(training.objectives.used) == {NEXT_TOKEN}:
         plan = plan_of(run, training, model, train_rows, collate)
         return train(run, config, model, plan, train_rows, eval_rows, collate)
+    assert isinstance(train_rows, DomainSequenceDataset)  # the configuration refuses others
     learner = ObjectiveModel(model, make_objectives(training, tokenizer), training)
     learner.to(device())
     objectives = learner.objectives
@@ -238,10 +239,12 @@ def model_settings(config: ModelConfig, vocab_size: int, context: int) -> Domain
 
 def sequence_rows(
     prepared: Prepared, config: RunConfig
-) -> tuple[DomainSequenceDataset, DomainSequenceDataset | None]:
+) -> tuple[DomainSequenceDataset | PermutedSequenceDataset, DomainSequenceDataset | None]:
     """Rows to train on, and rows that score the validation events (None where there are none)."""
     training, store = config.training, prepared.store
     budgets = prepared.tokenizer.budgets
+    if prepared.merges is not None and config.tokenizer.merges is not None:
+        return merged_rows(store, prepared.merges, config.tokenizer.merges, training)
     shared = {"context": training.context, "packed": training.packed, "budgets": budgets}
     train_rows = DomainSequenceDataset(
         store,
@@ -381,6 +384,7 @@ def bundle_record(
     run: Run, config: RunConfig, prepared: Prepared, metrics: dict[str, Any]
 ) -> dict[str, Any]:
     """What a model tells about its making."""
+    merges = config.tokenizer.merges
     return {
         "run": run.record.id,
         "kind": run.record.kind,
@@ -392,4 +396,5 @@ def bundle_record(
         "split": prepared.split,
         "data": config.data.model_dump(mode="json"),
         "metrics": metrics,
+        **({} if merges is None else {"permutations": merges.permutations}),
     }

@@ -188,7 +188,7 @@ def finetune(
             tokenizer_fingerprint=bundle.tokenizer.fingerprint,
             split=split.record,
         )
-        events, budgets = bundle.tokenizer.encode(table), bundle.tokenizer.budgets
+        events, budgets = bundle.encode(table), bundle.tokenizer.budgets
         parts = _parts(events, targets, roles, config.training, budgets)
         classifier = _classifier(bundle, targets, config)
         collate = TargetCollator(Collator(bundle.tokenizer.pad_id, packed=False))
@@ -211,7 +211,14 @@ def finetune(
             "split": split.record,
             "metrics": metrics,
         }
-        save_bundle(run.directory / MODEL, classifier, bundle.tokenizer, record, overwrite=True)
+        save_bundle(
+            run.directory / MODEL,
+            classifier,
+            bundle.tokenizer,
+            record,
+            merges=bundle.merges,
+            overwrite=True,
+        )
         run.finish(metrics)
     return result_of(run)
 

@@ -332,6 +332,12 @@ def _tokenizer(
             why="the model reads it in every event, so predicting it would prove nothing",
             next_step="take the field out of the schema, or take another label",
         )
+    if bundle is not None and bundle.merges is not None:
+        raise DataError(
+            "joint fusion cannot start from a model of merged tokens",
+            why="it encodes events field by field",
+            next_step="start from a model without tokenizer.merges, or join its embeddings: embed",
+        )
     if bundle is not None:
         return bundle.tokenizer
     if key not in frame.columns:

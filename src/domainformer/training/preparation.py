@@ -4,6 +4,7 @@
 
     table ─▶ split ─▶ schema (given, or inferred from training events)
                  └─▶ tokenizer (fitted on training events) ─▶ token store with roles
+                                     merges, if asked for ◀──┘
 
 Only training events are looked at by anything that learns: the schema's evidence, the bins, the
 vocabularies. All events are encoded, each with its role, so that evaluation finds the others.
@@ -13,7 +14,7 @@ A run that is taken up again finds the finished parts and does not read the tabl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from domainformer.errors import ConfigError, FingerprintError, nearest
 from domainformer.run import Run
 from domainformer.schema import PRESETS, DomainSchema
 from domainformer.schema.infer import infer_schema
-from domainformer.tokenizers import DomainTokenizer
+from domainformer.tokenizers import ActionPieceMerges, DomainTokenizer
 from domainformer.training.config import RunConfig, SplitConfig
+from domainformer.training.merging import check_schema, merges_of_run
 
 SCHEMA_FILE = "schema.yaml"
 TOKENIZER_FOLDER = "tokenizer"
@@ -40,11 +42,18 @@ class Prepared:
         tokenizer: Fitted on training events.
         store: All events as tokens, with their roles.
         split: The record of the split.
+        merges: Tokens of several fields, learned from training events; None: there are none.
     """
 
     tokenizer: DomainTokenizer
     store: TokenStore
     split: dict[str, Any]
+    merges: ActionPieceMerges | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids that a model needs."""
+        return (self.merges or self.tokenizer).vocab_size
 
 
 def prepare(
@@ -69,9 +78,25 @@ def prepare(
         DataError: The table cannot be read, split or encoded.
     """
     done = _already_prepared(run)
-    if done is not None:
+    if done is None:
+        done = _prepare(config, run, table, schema, say)
+    else:
         say(f"found {done.store.n_events:,} tokenized events")
+    if config.tokenizer.merges is None:
         return done
+    settings = config.tokenizer.merges
+    merges = merges_of_run(run.directory, settings, done.tokenizer, done.store, say=say)
+    return replace(done, merges=merges)
+
+
+def _prepare(
+    config: RunConfig,
+    run: Run,
+    table: EventTable | None,
+    schema: DomainSchema | None,
+    say: Callable[[str], None],
+) -> Prepared:
+    """Read, split, infer, fit and encode."""
     table = read_table(config) if table is None else table
     for note in table.notes:
         say(note)
@@ -79,6 +104,8 @@ def prepare(
     training = split.events(table, "train")
     schema = schema or find_schema(config, training)
     _check_label(schema, config.data.label)
+    if config.tokenizer.merges is not None:
+        check_schema(schema)
     tokenizer = DomainTokenizer(schema, bpe_vocab_size=config.tokenizer.bpe_vocab_size)
     tokenizer.fit(training)
     run.update(

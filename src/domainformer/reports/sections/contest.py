@@ -83,11 +83,12 @@ def contest_section(run: Collected) -> Markup:
 
 
 def _method(found: dict[str, Any]) -> Content:
+    nats = found["event_log_loss"]
+    whole = "" if nats is None else f"; one whole event costs the model {nats:.2f} nats"
     return [
         paragraph(
             f"{count(found['events'])} of {count(found['candidates'])} {found['role']} events of "
-            f"{count(found['entities'])} entities; one whole event costs the model "
-            f"{found['event_log_loss']:.2f} nats.",
+            f"{count(found['entities'])} entities{whole}.",
         ),
         paragraph(
             "Most popular: the frequencies of training events. Repeat last: the entity's previous "

@@ -106,6 +106,7 @@ class ActionPieceMerges:
         train_roles: Iterable[int] | None = (0,),
         progress: Progress | None = None,
         compiled: bool | None = None,
+        across_events: bool = True,
     ) -> ActionPieceMerges:
         """Learn merges from training events.
 
@@ -120,6 +121,8 @@ class ActionPieceMerges:
                 where the events have no roles.
             progress: Called with (merges so far, merges wanted).
             compiled: Use numba (extra ``fast``); None where it is installed. The merges are equal.
+            across_events: Also merge parts of adjacent events. Without, each event is encoded by
+                itself, so that a history's tokens never depend on what comes after it.
 
         Raises:
             TokenizerError: An event holds text, a token twice, or tokens out of order; or
@@ -131,7 +134,12 @@ class ActionPieceMerges:
         order = field_order(events.vocab_size, slots)
         check_sets(events, order, slots)
         learned: Learned = learn_rules(
-            events, vocab_size, train_roles=train_roles, progress=progress, compiled=compiled
+            events,
+            vocab_size,
+            train_roles=train_roles,
+            progress=progress,
+            compiled=compiled,
+            across_events=across_events,
         )
         return cls(
             MergeTable.of(events.vocab_size, learned.rules, order),
@@ -157,6 +165,11 @@ class ActionPieceMerges:
     def vocab_size(self) -> int:
         """Number of ids, base vocabulary and merges."""
         return self.table.size
+
+    @property
+    def crosses_events(self) -> bool:
+        """Whether a token may hold parts of several events."""
+        return bool((self.table.span > 1).any())
 
     @cached_property
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from domainformer.data.dataset import DomainSequenceDataset
 from domainformer.data.store import TokenStore
-from domainformer.data.tokens import TokenizedEvents
+from domainformer.data.tokens import Ints, TokenizedEvents
 from domainformer.errors import ConfigError
 from domainformer.tokenizers.merges.actionpiece import ActionPieceMerges
 
@@ -81,6 +81,11 @@ class PermutedSequenceDataset:
         if epoch != self.epoch:
             self.epoch = epoch
             self._rows = self._encode()
+
+    @property
+    def row_lengths(self) -> Ints:
+        """Tokens of each row of this epoch."""
+        return self._rows.row_lengths
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -48,6 +48,7 @@ def learn_rules(
     train_roles: Iterable[int] | None,
     progress: Callable[[int, int], None] | None,
     compiled: bool | None,
+    across_events: bool = True,
 ) -> Learned:
     """Learn merges (see `ActionPieceMerges.fit`).
 
@@ -65,6 +66,8 @@ def learn_rules(
         )
     roles = None if train_roles is None else frozenset(train_roles)
     stretches = Stretches.of(events, roles)
+    if not across_events:
+        stretches = stretches.alone()
     if not len(stretches.starts):
         raise DataError(
             "there are no training events to learn merges from",

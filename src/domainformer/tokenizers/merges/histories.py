@@ -37,6 +37,18 @@ class Stretches(NamedTuple):
             starts, stops = starts[kept], stops[kept]
         return cls(starts, stops)
 
+    def alone(self) -> Stretches:
+        """The same events, each a stretch of its own.
+
+        Example:
+            >>> Stretches(np.array([0, 5]), np.array([2, 6])).alone().starts.tolist()
+            [0, 1, 5]
+        """
+        lengths = self.stops - self.starts
+        begins = self.starts - np.cumsum(lengths) + lengths
+        events = np.arange(int(lengths.sum())) + np.repeat(begins, lengths)
+        return Stretches(events, events + 1)
+
 
 def field_order(base: int, slot_of_id: Ints | None) -> Ints:
     """Place of each id among the tokens of an event: by slot, then by id.

@@ -88,6 +88,7 @@ def learn_merges(
     slot_of_id: npt.ArrayLike | None = None,
     vocab: list[str] | None = None,
     compiled: bool | None = None,
+    across_events: bool = True,
 ) -> MergesResult:
     """Learn merges from the training events of a store, and count what they save.
 
@@ -99,6 +100,7 @@ def learn_merges(
         slot_of_id: `Layout.slot_of_id` of the tokenizer.
         vocab: Its tokens, for the examples.
         compiled: Use numba (extra ``fast``); None where it is installed.
+        across_events: Also merge parts of adjacent events.
 
     Raises:
         TokenizerError: As `ActionPieceMerges.fit`.
@@ -112,6 +114,7 @@ def learn_merges(
         slot_of_id=slot_of_id,
         progress=progress,
         compiled=compiled,
+        across_events=across_events,
     )
     seconds = time.perf_counter() - begin
     first = range(merges.base_vocab_size, min(merges.vocab_size, merges.base_vocab_size + _SHOWN))
