@@ -4,12 +4,12 @@
 
 Every kind of field reads nulls, infinities, negative zero, NaN, subnormal numbers, dates from the
 year 1 to 9999 in several zones and units, 10 kB of text, lone surrogates, control characters,
-U+E000, and labels and texts that look like tokens. Each chunk has its own random schema, is fitted
-on some of its entities (and now and then extended), and then checked row by row on all of them:
-ids in the ranges of their own fields, equal on all paths (plain and compiled columns, single
-events, Hugging Face on the rendered string), true of their values, and back again. Rows with lone
-surrogates, which no column can hold, go through the single-event path. Prints one line and writes
-benchmarks/results/fuzz.json.
+U+E000, labels and texts that look like tokens, and entities whose semantic ids collide. Each chunk
+has its own random schema, is fitted on some of its entities (and now and then extended), and then
+checked row by row on all of them: ids in the ranges of their own fields, equal on all paths (plain
+and compiled columns, single events, Hugging Face on the rendered string), true of their values, and
+back again. Rows with lone surrogates, which no column can hold, go through the single-event path.
+Prints one line and writes benchmarks/results/fuzz.json.
 """
 
 # ruff: noqa: E402 - the import path and threads are set before anything is imported
@@ -40,7 +40,12 @@ from domainformer.artifacts import write_json
 from domainformer.data import EventTable
 from domainformer.errors import DomainformerError
 from domainformer.schema import DomainSchema, FieldSpec
-from domainformer.tokenizers import DomainTokenizer, extend, validate_tokenizer
+from domainformer.tokenizers import (
+    DomainTokenizer,
+    SemanticIdTokenizer,
+    extend,
+    validate_tokenizer,
+)
 from domainformer.tokenizers.inspection.sample import Positions
 
 # ── what a table can hold ─────────────────────────────────────────────────────────────────────
@@ -155,6 +160,9 @@ def random_table(generator, rows):
         shop = generator.integers(-5, 500, 300).tolist()
     elif generator.random() < 0.3:
         shop = [round(float(x), 1) for x in generator.normal(0, 9, 300)]
+    item = pool(generator, LABELS, 40)
+    if generator.random() < 0.3:
+        item = [*WHOLE, *range(50)]
     whole = pl.Series("whole", picked(generator, WHOLE, rows, nulls), dtype=pl.Int64)
     frame = pl.DataFrame(
         [
@@ -173,6 +181,7 @@ def random_table(generator, rows):
             pl.Series("loose", picked(generator, numbers, rows, nulls), dtype=pl.Float64),
             kind,
             pl.Series("shop", picked(generator, shop, rows, nulls)),
+            pl.Series("item", picked(generator, item, rows, nulls)),
             pl.Series("flag", picked(generator, [True, False], rows, nulls), dtype=pl.Boolean),
             texts(generator, rows, nulls),
         ]
@@ -184,6 +193,7 @@ def random_schema(generator, table):
     """One or two fields for each column, with random options, in random order."""
     one_of = lambda *options: options[generator.integers(len(options))]  # noqa: E731
     sized = lambda: one_of({}, {"n_bins": 4}, {"binning": "log"}, {"n_bins": 200})  # noqa: E731
+    semantic = lambda: {"semantic_levels": one_of(1, 2, 4), "semantic_codes": one_of(2, 9, 300)}  # noqa: E731
     tail = lambda: one_of({}, {"hash_buckets": 7}, {"vocab_size": 9}, {"min_frequency": 3})  # noqa: E731
     fields = [
         FieldSpec("amount", "numerical_continuous", **sized()),
@@ -194,6 +204,7 @@ def random_schema(generator, table):
         FieldSpec("loose", one_of("numerical_discrete", "categorical_fixed")),
         FieldSpec("kind", "categorical_fixed", **tail()),
         FieldSpec("shop", "categorical_entity", **tail()),
+        FieldSpec("item", "categorical_entity", **semantic()),
         FieldSpec("flag", one_of("categorical_fixed", "sign", "numerical_discrete")),
         FieldSpec("note", "text", max_tokens=one_of(1, 8, 64)),
         FieldSpec("shop note", "text", column="kind", max_tokens=one_of(2, 16)),
@@ -225,6 +236,20 @@ def random_schema(generator, table):
     budget = {"max_tokens_per_event": one_of(None, 30)}
     sources = {name: {"fields": own, **budget} for name, own in zip(CHANNELS, used, strict=True)}
     return DomainSchema("fuzz", fields, sources=sources, source_column="channel")
+
+
+def random_semantic_ids(generator, schema, seen):
+    """Random codes for most of the values that were seen, with collisions; some stay unknown."""
+    made = {}
+    for spec in schema.fields:
+        if not spec.semantic_levels:
+            continue
+        values = seen.frame[spec.source].cast(pl.String).drop_nulls().unique().sort()
+        known = [text for text in values.to_list() if generator.random() < 0.9]
+        shape = len(known), spec.semantic_levels
+        codes = generator.integers(spec.semantic_codes, size=shape)
+        made[spec.name] = SemanticIdTokenizer.of_codes(spec, known, codes)
+    return made
 
 
 # ── what must hold ────────────────────────────────────────────────────────────────────────────
@@ -265,7 +290,7 @@ def fuzz(rows, *, seed=0, chunk=20_000, say=lambda text: None):
         some = np.flatnonzero(generator.random(table.n_entities) < 0.5)
         seen = table.take_entities(some if len(some) else [0])
         tokenizer = DomainTokenizer(schema, bpe_vocab_size=int(generator.choice([256, 300, 600])))
-        tokenizer.fit(seen)
+        tokenizer.fit(seen, semantic_ids=random_semantic_ids(generator, schema, seen))
         if generator.random() < 0.3:
             # Ids of a field that lie apart take other paths than a single range.
             newer = table.take_entities(np.arange(0, table.n_entities, 3))

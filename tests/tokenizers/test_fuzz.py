@@ -17,6 +17,7 @@ from domainformer.tokenizers.fields import (
     CategoricalTokenizer,
     DiscreteTokenizer,
     MagnitudeBucketTokenizer,
+    SemanticIdTokenizer,
 )
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
@@ -61,12 +62,23 @@ def test_every_oddity_is_drawn(fuzz):
     schemas = [fuzz.random_schema(generator, tables[0]) for _ in range(20)]
     assert any(schema.sources for schema in schemas)
     assert any(spec.optional for schema in schemas for spec in schema.fields)
+    assert {spec.semantic_levels for schema in schemas for spec in schema.fields} >= {1, 2, 4}
+
+
+def test_semantic_ids_are_drawn_with_collisions(fuzz):
+    generator = np.random.default_rng(0)
+    table = fuzz.random_table(generator, 300)
+    schemas = [fuzz.random_schema(generator, table) for _ in range(8)]
+    made = [fuzz.random_semantic_ids(generator, schema, table)["item"] for schema in schemas]
+    assert max(one.numbers for one in made) > 1
+    assert all(len(one.entities) > 5 for one in made)
 
 
 # ── sabotage ──────────────────────────────────────────────────────────────────────────────────
 
 RIGHT = {
     "decode": CategoricalTokenizer.decode,
+    "decode semantic ids": SemanticIdTokenizer.decode,
     "describe": MagnitudeBucketTokenizer.describe,
     "encode": DomainTokenizer.encode,
     "encode_event": DomainTokenizer.encode_event,
@@ -101,6 +113,11 @@ SABOTAGE = {
         CategoricalTokenizer,
         "decode",
         lambda self, ids: RIGHT["decode"](self, ids).str.reverse(),
+    ),
+    "semantic ids decode to others": (
+        SemanticIdTokenizer,
+        "decode",
+        lambda self, ids: RIGHT["decode semantic ids"](self, ids).str.reverse(),
     ),
     "whole numbers say another number": (
         DiscreteTokenizer,
