@@ -12,7 +12,7 @@ deterministically: the same call gives the same model, whatever the number of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ import polars as pl
 
 from domainformer.errors import ConfigError, DataError, MissingExtraError
 from domainformer.evaluation import metrics
+from domainformer.evaluation.gbdt_settings import settings_to_try
 
 Kind = Literal["binary", "multiclass", "regression", "ranking"]
 Floats = npt.NDArray[np.float64]
@@ -41,28 +42,6 @@ _OBJECTIVES = {
     "ranking": ("lambdarank", "ndcg"),
 }
 _WIDE, _WIDE_BINS = 300, 63
-# Sensible ranges for tables of thousands to hundreds of thousands of rows; the first setting tried
-# is the middle one, the rest are drawn.
-_SPACE: Mapping[str, Sequence[float | bool]] = {
-    "num_leaves": (6, 10, 15, 24, 40),
-    "min_data_in_leaf": (10, 20, 40, 80),
-    "feature_fraction": (0.08, 0.15, 0.3, 0.5),
-    "bagging_fraction": (0.6, 0.75, 0.9),
-    "lambda_l2": (0.1, 1.0, 5.0, 20.0),
-    "lambda_l1": (0.0, 0.0, 1.0),
-    "path_smooth": (0.0, 0.0, 5.0),
-    "extra_trees": (False, False, True),
-}
-_START: Mapping[str, float | bool] = {
-    "num_leaves": 15,
-    "min_data_in_leaf": 20,
-    "feature_fraction": 0.3,
-    "bagging_fraction": 0.75,
-    "lambda_l2": 5.0,
-    "lambda_l1": 0.0,
-    "path_smooth": 0.0,
-    "extra_trees": False,
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,7 @@ class GradientBoosting:
 
     Args:
         kind: Binary, multiclass, regression, or ranking (lambdarank; see ``queries``).
-        budget: Settings tried; 1 takes the first as it is.
+        budget: Settings tried; 1 takes the middle one as it is.
         inner_folds: Folds of the training part that settings are judged on.
         finalists: Settings that go beyond the first inner fold.
         bag: Models that are averaged, each with its own seed.
@@ -248,9 +227,8 @@ class _Search:
         """The setting with the best mean inner score, its mean best round, and all scores."""
         plan = self.plan
         fold_of = inner_folds(self.labels, plan.inner_folds, groups, plan.kind, self.seed)
-        trials: list[dict[str, Any]] = [
-            {"settings": one} for one in _settings(plan.budget, self.seed)
-        ]
+        candidates = settings_to_try(plan.budget, self.seed, columns=self.matrix.shape[1])
+        trials: list[dict[str, Any]] = [{"settings": one} for one in candidates]
         for trial in trials:
             trial |= {"scores": [], "rounds": []}
             self._judge(trial, fold_of, 0)
@@ -290,7 +268,7 @@ class _Search:
         self, settings: Mapping[str, Any], rows: Array, valid: Array | None, rounds: int, seed: int
     ) -> tuple[Any, int]:
         """One booster, stopped early where ``valid`` rows are given, and its number of rounds."""
-        lightgbm = _lightgbm()
+        lightgbm = lightgbm_module()
         plan = self.plan
         objective, metric = _OBJECTIVES[plan.kind]
         parameters = {
@@ -357,16 +335,6 @@ def inner_folds(labels: Array, folds: int, groups: Array | None, kind: Kind, see
     return fold_of[owner]
 
 
-def _settings(budget: int, seed: int) -> list[dict[str, Any]]:
-    rng = np.random.default_rng(seed)
-    drawn: list[dict[str, Any]] = [dict(_START)]
-    while len(drawn) < budget:
-        one = {name: values[int(rng.integers(len(values)))] for name, values in _SPACE.items()}
-        if one not in drawn:
-            drawn.append(one)
-    return drawn
-
-
 def _checked(kind: Kind, features: pl.DataFrame, labels: Array, queries: Array | None) -> Array:
     if kind not in _OBJECTIVES:
         raise ConfigError(f"there is no kind {kind!r}", next_step=", ".join(_OBJECTIVES))
@@ -387,7 +355,12 @@ def _checked(kind: Kind, features: pl.DataFrame, labels: Array, queries: Array |
     return np.asarray(labels)
 
 
-def _lightgbm() -> Any:
+def lightgbm_module() -> Any:
+    """LightGBM, imported when it is asked for.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     try:
         import lightgbm
     except ImportError as error:
