@@ -96,6 +96,7 @@ def test_embed_one_row_per_entity(invoke, refused, run, table, tmp_path):
     assert "exists already" in refused(*arguments)
     assert invoke(*arguments, "--how", "mean", "--overwrite").code == 0
     assert not pl.read_parquet(path).equals(frame)
+    assert "in one order" in refused(*arguments, "--permutations", 2, "--overwrite")
 
 
 def test_a_table_with_other_column_names(invoke, refused, run, table, tmp_path):

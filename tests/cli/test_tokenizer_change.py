@@ -95,6 +95,22 @@ def test_extend_diff_and_drift(invoke, home, table, tmp_path):
     assert invoke("tokenizer", "validate", target, new, "--events", 50).code == 0
 
 
+def test_tables_of_several_files_are_looked_at_in_parts(invoke, home, table, tmp_path):
+    events = pl.read_parquet(table)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for number, part in enumerate(events.iter_slices(events.height // 2 + 1)):
+        part.write_parquet(parts / f"{number}.parquet")
+    for verb in (("validate", "--events", 60), ("drift",)):
+        name, *options = verb
+        asked = ("tokenizer", name, home / "fitted")
+        whole = invoke(*asked, table, *options, "--json")
+        outcome = invoke(*asked, parts, *options, "--json")
+        assert "streaming" in outcome.err
+        assert "streaming" not in whole.err
+        assert outcome.json == whole.json
+
+
 def test_a_model_grows_with_its_tokenizer(invoke, run, table, tmp_path):
     new = tmp_path / "new.parquet"
     pl.read_parquet(table).with_columns(category=pl.lit("zeppelins")).write_parquet(new)

@@ -113,6 +113,9 @@ def embed(
     entity: Entity = None,
     time: Time = None,
     how: Annotated[Literal["last", "mean"], typer.Option(help="Token pooling.")] = "last",
+    permutations: Annotated[
+        int, typer.Option(help="Average over so many permuted encodings (merges only).", min=0)
+    ] = 0,
     overwrite: bool = OVERWRITE,
 ) -> None:
     """Write one embedding per entity of TABLE."""
@@ -123,7 +126,9 @@ def embed(
     target, folder = fresh_file(output, overwrite), model_folder(model)
     events = read_events(table, entity=entity, time=time, model=folder)
     with progress("embedding entities") as tell:
-        embed_to_parquet(load_bundle(folder), events, target, how=how, progress=tell)
+        embed_to_parquet(
+            load_bundle(folder), events, target, how=how, permutations=permutations, progress=tell
+        )
     say(f"{events.n_entities:,} entities")
     results.print(str(target), markup=False)
 
