@@ -36,13 +36,60 @@ from domainformer.evaluation.scoring import (
     MOST_BRANCHES,
     Batch,
     Branches,
+    score_events,
     stratified_draws,
 )
 from domainformer.evaluation.windows import batch_windows, plan_scoring
-from domainformer.inference.merged_grammar import MergedGrammar, MergedState
+from domainformer.inference import Bundle
+from domainformer.inference.grammar import SlotGrammar
+from domainformer.inference.merged_grammar import MergedGrammar, MergedState, merged_grammar
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+
+def score_bundle(
+    bundle: Bundle,
+    events: TokenizedEvents,
+    values: npt.NDArray[np.int32],
+    chosen: npt.NDArray[Any],
+    *,
+    context: int | None = None,
+    samples: int = 8,
+    seed: int = 0,
+    batch_tokens: int = 8192,
+    progress: Callable[[int, int], None] | None = None,
+) -> EventScores:
+    """Score some events by a bundle, whether its model reads single fields or merged ones.
+
+    Args:
+        bundle: A causal language model.
+        events: All histories, as the ids of single fields (of the bundle's tokenizer).
+        values: What stands at each slot of each event (`baselines.slot_values`).
+        chosen: The events to score.
+        context: Longest window in tokens; the bundle's own by default.
+        samples: Completions per event; 0 leaves the history-only view out.
+        seed: Of the draws.
+        batch_tokens: Tokens per forward pass.
+        progress: Called with (events done, events in all).
+
+    Raises:
+        ArtifactError: The model is a classifier, or its merged tokens hold parts of several events.
+        DataError: An event is longer than the context.
+    """
+    settings: dict[str, Any] = {
+        "context": context or bundle.context,
+        "samples": samples,
+        "seed": seed,
+        "batch_tokens": batch_tokens,
+        "bos_id": bundle.tokenizer.bos_id,
+        "progress": progress,
+    }
+    model = bundle.language_model
+    if bundle.merges is None:
+        return score_events(model, events, SlotGrammar.of(bundle.tokenizer), chosen, **settings)
+    grammar, merged = merged_grammar(bundle), bundle.encode(events)
+    return score_merged_events(model, merged, values, grammar, chosen, **settings)
 
 
 @torch.inference_mode()

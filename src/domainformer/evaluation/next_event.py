@@ -34,13 +34,11 @@ from domainformer.evaluation.baselines import (
     slot_values,
 )
 from domainformer.evaluation.intervals import ClusterBootstrap, Interval
-from domainformer.evaluation.merged_scoring import score_merged_events
+from domainformer.evaluation.merged_scoring import score_bundle
 from domainformer.evaluation.parts import SlotPart, first_of_entity, slot_parts
 from domainformer.evaluation.scores import EventScores, SlotScores
-from domainformer.evaluation.scoring import score_events
 from domainformer.inference import Bundle
 from domainformer.inference.grammar import SlotGrammar
-from domainformer.inference.merged_grammar import merged_grammar
 from domainformer.tokenizers import Slot
 
 View = Literal["history_only", "within_event"]
@@ -188,7 +186,6 @@ def next_event(
     """
     events = source.events() if isinstance(source, TokenStore) else source
     _check(bundle, events)
-    merged = None if bundle.merges is None else merged_grammar(bundle)
     grammar = SlotGrammar.of(bundle.tokenizer)
     assert events.roles is not None
     first = first_events(events)
@@ -202,20 +199,17 @@ def next_event(
         )
     chosen = choose_events(candidates, max_events, seed)
     values = slot_values(events, grammar)
-    settings: dict[str, Any] = {
-        "context": context or bundle.context,
-        "samples": samples,
-        "seed": seed,
-        "batch_tokens": batch_tokens,
-        "bos_id": bundle.tokenizer.bos_id,
-        "progress": progress,
-    }
-    model = bundle.language_model
-    if merged is None:
-        scores = score_events(model, events, grammar, chosen, **settings)
-    else:
-        encoded = bundle.encode(events)
-        scores = score_merged_events(model, encoded, values, merged, chosen, **settings)
+    scores = score_bundle(
+        bundle,
+        events,
+        values,
+        chosen,
+        context=context,
+        samples=samples,
+        seed=seed,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
     log_p = scores.event_log_p
     owners = np.searchsorted(np.asarray(events.entity_offsets), chosen, side="right")
     train = (events.roles == TRAIN) & eligible

@@ -153,12 +153,11 @@ class MergedState:
 
     def over(self) -> Mask:
         """Rows whose event is over: nothing but another event can come."""
-        return ~self.filled.any(axis=1)
+        return np.logical_not(np.any(self.filled, axis=1, keepdims=True)[:, 0])
 
     def finished(self) -> Mask:
         """Rows whose first event is whole."""
-        done: Mask = (self.events > 0) & self.over()
-        return done
+        return self.over() & (self.events > 0)
 
     def opens(self, ids: Ints) -> Mask:
         """Which of the next ids begin another event, ``[rows]``."""
