@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from domainformer.errors import DataError, nearest
+
 ROW, AGE, VISIT = "row", "age", "visit"
 _SMALL = 1e-9
 
@@ -181,6 +183,30 @@ def code_aggregates(
         renamed = one.rename({name: f"{code}.{name}" for name in one.columns if name != ROW})
         wide = wide.join(renamed, on=ROW, how="left", maintain_order="left")
     return wide
+
+
+def code_ratios(wide: pl.DataFrame, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
+    """Add ratios of two codes' statistics, such as oxygen in the blood to oxygen breathed in.
+
+    Low over high and high over low bound the ratio where both were not measured at one time.
+
+    Raises:
+        DataError: A pair names a code that has no statistics.
+    """
+    kinds = {"last": ("last", "last"), "mean": ("mean", "mean"), "median": ("median", "median")}
+    kinds |= {"lowest": ("min", "max"), "highest": ("max", "min")}
+    known = {name.rsplit(".", 1)[0] for name in wide.columns if "." in name}
+    for code in (one for pair in pairs for one in pair):
+        if code not in known:
+            raise DataError(
+                f"a ratio names a code without statistics: {code!r}",
+                next_step=nearest(code, known),
+            )
+    return wide.with_columns(
+        (pl.col(f"{above}.{one}") / pl.col(f"{below}.{other}")).alias(f"{above}/{below}.{kind}")
+        for above, below in pairs
+        for kind, (one, other) in kinds.items()
+    )
 
 
 def _length(window: float) -> str:

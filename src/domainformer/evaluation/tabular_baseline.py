@@ -30,20 +30,49 @@ _KINDS: Mapping[str, Kind] = {
 
 PUBLIC_PLANS: Mapping[str, FeaturePlan] = {
     "physionet_death": FeaturePlan(
-        code="parameter", value="value", windows=(360, 720, 1440), top=37
+        code="parameter",
+        value="value",
+        windows=(360, 720, 1440),
+        top=37,
+        # Blood pressure is measured by a line in the artery or by a cuff.
+        same_codes={
+            "SysABP": "Systolic",
+            "NISysABP": "Systolic",
+            "DiasABP": "Diastolic",
+            "NIDiasABP": "Diastolic",
+            "MAP": "Mean pressure",
+            "NIMAP": "Mean pressure",
+        },
+        code_ratios=(
+            ("PaO2", "FiO2"),
+            ("SaO2", "FiO2"),
+            ("BUN", "Creatinine"),
+            ("HR", "Systolic"),
+            ("Lactate", "Albumin"),
+            ("AST", "ALT"),
+            ("Platelets", "WBC"),
+            ("PaCO2", "HCO3"),
+            ("Urine", "Weight"),
+        ),
     ),
     "credit_default": FeaturePlan(
         numeric=("repayment_status", "bill_amount", "payment_amount"),
+        labels=("repayment_status",),  # −2, −1 and 0 are no months of delay but kinds of use
         ratios=(
             ("bill_amount", "limit_bal"),
             ("payment_amount", "limit_bal"),
             ("payment_amount", "bill_amount"),
         ),
+        paid=(("payment_amount", "bill_amount"),),
+        windows=(62, 93),
         lags=6,
+        top=8,
     ),
     "online_retail_churn": FeaturePlan(
         numeric=("quantity", "unit_price"),
-        labels=("country", "cancelled"),
+        labels=("country", "cancelled", "stock_code"),
+        products=(("quantity", "unit_price"),),
+        visits=("quantity*unit_price", "quantity"),
         windows=(7, 14, 30, 60, 91, 150),
         top=3,
     ),
