@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,34 @@ TRANSITION_GRID: Mapping[str, Sequence[float]] = {
 EASE_DECAYS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 BLEND_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2)
 _METRIC = "ndcg@10"
+
+
+class ItemSplit(Protocol):
+    """What hyper-parameters are chosen by: histories, and the item that follows each."""
+
+    @property
+    def exclude_seen(self) -> bool:
+        """Whether items of the history cannot be ranked."""
+        ...
+
+    @property
+    def train(self) -> ItemHistories:
+        """What models are fitted on; the validation item is predicted from the same."""
+        ...
+
+    @property
+    def validation(self) -> npt.NDArray[np.int64]:
+        """The item after each of the first histories of ``train``."""
+        ...
+
+    @property
+    def choosers(self) -> npt.NDArray[np.int64]:
+        """Places of the validation items that are looked at."""
+        ...
+
+    def validate(self, model: ItemModel) -> float:
+        """NDCG@10 of the validation items."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -104,7 +132,7 @@ class LeaveLastOut:
 
 
 def tune_transitions(
-    split: LeaveLastOut,
+    split: ItemSplit,
     *,
     start: TransitionSettings | None = None,
     grid: Mapping[str, Sequence[float]] = TRANSITION_GRID,
@@ -123,7 +151,7 @@ def tune_transitions(
 
 
 def tune_ease(
-    split: LeaveLastOut, penalties: Sequence[float] = (100.0, 400.0)
+    split: ItemSplit, penalties: Sequence[float] = (100.0, 400.0)
 ) -> tuple[Ease, Ease, dict[str, float]]:
     """EASE as published and with decayed histories: penalty, then decay, by validation NDCG@10.
 
@@ -143,7 +171,7 @@ def tune_ease(
     return chosen, replace(chosen, decay=decay), found
 
 
-def tune_blend(split: LeaveLastOut, first: ItemModel, second: ItemModel) -> tuple[Blend, float]:
+def tune_blend(split: ItemSplit, first: ItemModel, second: ItemModel) -> tuple[Blend, float]:
     """The weight of the second model with the highest validation NDCG@10, and that figure."""
     scored = [(split.validate(Blend(first, second, w)), w) for w in BLEND_WEIGHTS]
     best, weight = max(scored)

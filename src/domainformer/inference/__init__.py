@@ -4,8 +4,9 @@ Start with :mod:`~domainformer.inference.bundle` (one folder, model and tokenize
 :mod:`~domainformer.inference.embed` (a vector per entity) and
 :mod:`~domainformer.inference.generate` (future events, well formed by
 :mod:`~domainformer.inference.grammar`). :mod:`~domainformer.inference.fusion` predicts from raw
-rows of events and tabular features. May import models, tokenizers, data and everything below;
-never training or evaluation.
+rows of events and tabular features; :mod:`~domainformer.inference.recommend` ranks next items (by
+beams over a bundle's tokens, or with :mod:`~domainformer.inference.items`). May import models,
+tokenizers, data and everything below; never training or evaluation.
 """
 
 from domainformer.inference.bundle import Bundle, is_bundle, load_bundle, save_bundle
@@ -14,7 +15,9 @@ from domainformer.inference.extension import BundleExtension, extend_bundle
 from domainformer.inference.fusion import FusionPredictor, FusionTarget
 from domainformer.inference.generate import Sampling, generate
 from domainformer.inference.grammar import GrammarState, SlotGrammar
+from domainformer.inference.items import ItemRecommender
 from domainformer.inference.late_fusion import late_fusion_frame
+from domainformer.inference.recommend import recommend
 
 __all__ = [
     "Bundle",
@@ -28,6 +31,8 @@ __all__ = [
     "FusionPredictor",
     "FusionTarget",
     "late_fusion_frame",
+    "ItemRecommender",
+    "recommend",
     "generate",
     "Sampling",
     "SlotGrammar",

@@ -6,7 +6,7 @@ Start at ``modeling_domain_transformer.py`` (the models), then ``layers_domain_t
 inputs, hidden states to one vector per document).
 
 ``fusion.py`` (with ``configuration_fusion.py`` and ``numeric.py``) joins a history with tabular
-features.
+features; ``item_transformer.py`` (with ``item_softmax.py``) scores all items of a catalogue.
 
 The first four are copied into every saved model, so that it opens with ``trust_remote_code=True``
 where domainformer is not installed: they import torch, transformers and each other, relatively,
@@ -32,6 +32,7 @@ from domainformer.models.fusion import (
     JointFusionOutput,
     TabularEncoder,
 )
+from domainformer.models.item_transformer import ItemAttributes, ItemTransformer
 from domainformer.models.modeling_domain_transformer import (
     DomainTransformerForCausalLM,
     DomainTransformerForSequenceClassification,
@@ -68,6 +69,8 @@ __all__ = [
     "JointFusionModel",
     "JointFusionOutput",
     "TabularEncoder",
+    "ItemTransformer",
+    "ItemAttributes",
     "DCNv2CrossLayer",
     "PeriodicLinearReLU",
     "PiecewiseLinearEncoding",

@@ -31,6 +31,11 @@ _CLASSES: Mapping[str, str] = {
     "ranker": "sequence_baselines.ranker:Ranker",
     "gru": "sequence_baselines.gru:GRU",
     "text": "sequence_baselines.text:TextSerialisation",
+    "popular_items": "item_contestants:PopularItems",
+    "transitions": "item_contestants:TransitionItems",
+    "ease": "item_contestants:EaseItems",
+    "items": "item_network:NextItems",
+    "items_and_counts": "item_network:NetworkAndCounts",
 }
 
 # What the others are to be better than: the best of those that run is the one to beat.
