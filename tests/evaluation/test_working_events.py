@@ -125,6 +125,16 @@ def test_codes_that_measure_the_same_and_ratios_of_codes():
     assert features["pressure/beat.last"].to_list() == pytest.approx([80 / 60, None, None, None])
 
 
+def test_a_column_is_read_as_a_number_and_value_by_value():
+    frame = pl.DataFrame({"who": [1, 1, 1, 2], "t": [0, 1, 2, 0], "late": [-1, 2, 2, 0]})
+    labels = pl.DataFrame({"who": [1, 2, 3, 4], "y": [0, 1, 0, 1]})
+    table = EventTable.of(frame, entity="who", time="t")
+    task = task_from_labels("late", table, labels, label="y", folds=2)
+    features = features_of(task, FeaturePlan(numeric=("late",), labels=("late",), top=1))
+    assert features["late.mean"].to_list() == [1.0, 0.0, None, None]
+    assert features["kind of late.share_00.2"].to_list() == pytest.approx([2 / 3, 0.0, None, None])
+
+
 def test_unknown_names_are_told():
     task = make_task()
     with pytest.raises(DataError, match="'peices'"):

@@ -108,9 +108,9 @@ def number_aggregates(name: str, windows: Sequence[float], lags: int) -> list[pl
 
 
 def label_aggregates(
-    name: str, frequent: Sequence[str], windows: Sequence[float], top: int
+    name: str, frequent: Sequence[str], windows: Sequence[float], top: int, *, shown: str
 ) -> list[pl.Expr]:
-    """Variety, habit, the last and the usual value, shares of frequent values, new values."""
+    """Variety, habit, the last and the usual value, shares and recency of frequent values."""
     value, age = pl.col(f"c.{name}"), pl.col(AGE)
     counts = value.value_counts().struct.field("count")
     rank = {one: place for place, one in enumerate(frequent)}
@@ -138,7 +138,7 @@ def label_aggregates(
         same = value == one
         expressions[f"share_{place:02d}.{one[:40]}"] = same.mean()
         expressions[f"recency_{place:02d}.{one[:40]}"] = age.filter(same).min()
-    return [one.alias(f"{name}.{key}") for key, one in expressions.items()]
+    return [one.alias(f"{shown}.{key}") for key, one in expressions.items()]
 
 
 def code_aggregates(

@@ -78,7 +78,11 @@ class TaskFeatures:
         for name in _numeric_names(plan):
             expressions += number_aggregates(name, plan.windows, plan.lags)
         for name in plan.labels:
-            expressions += label_aggregates(name, self.frequent[name], plan.windows, plan.top)
+            # A column may be read both ways: as a number, and value by value.
+            shown = f"kind of {name}" if name in plan.numeric else name
+            expressions += label_aggregates(
+                name, self.frequent[name], plan.windows, plan.top, shown=shown
+            )
         parts = [grouped.agg(expressions)]
         if plan.visits:
             visits = visit_frame(working, plan.visits).group_by(ROW, maintain_order=True)
