@@ -232,3 +232,25 @@ def test_no_budgets_and_no_shares_give_the_same_rows():
     assert rows_of(DomainSequenceDataset(events, **newest, budgets=free)) == rows_of(
         DomainSequenceDataset(events, **newest)
     )
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("budgets", [None, Budgets({4: 0.3, 5: 0.3})])
+@pytest.mark.parametrize("roles", [{}, {"score_roles": (1,)}])
+def test_a_row_tells_which_events_it_holds(packed, budgets, roles, tmp_path):
+    events = example(1)
+    parts = [events.take_entities([0, 1, 2]), events.take_entities([3, 4, 5])]
+    store = TokenStore.write(tmp_path / "store", iter(parts))
+    dataset = DomainSequenceDataset(store, context=24, packed=packed, budgets=budgets, **roles)
+    for index in range(len(dataset)):
+        row, begin = dataset[index], 0
+        for (shard, numbers, ends), length in zip(
+            dataset.events_of(index), row["segment_lengths"].tolist(), strict=True
+        ):
+            ids = row["input_ids"][begin : begin + length]
+            cut = np.split(ids[1:], ends[:-1] - 1)
+            offsets = parts[shard].event_offsets
+            told = [parts[shard].ids[offsets[e] : offsets[e + 1]].tolist() for e in numbers]
+            assert [piece.tolist() for piece in cut] == told
+            assert ends[-1] == length
+            begin += length

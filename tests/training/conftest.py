@@ -1,4 +1,4 @@
-"""The stand-in model and data set of ``standin.py``, as a fixture."""
+"""The helpers of ``standin.py`` and ``objective_cases.py``, as fixtures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import pytest
 import torch
 
 
-@pytest.fixture(scope="session")
-def standin():
-    path = Path(__file__).with_name("standin.py")
-    spec = importlib.util.spec_from_file_location("domainformer_test_standin", path)
+def _load(name):
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"domainformer_test_{name}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def standin():
+    return _load("standin")
+
+
+@pytest.fixture(scope="session")
+def cases():
+    return _load("objective_cases")
 
 
 @pytest.fixture(autouse=True, scope="session")

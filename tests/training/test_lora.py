@@ -136,3 +136,5 @@ def test_wrong_settings_are_told():
         build(FinetuneConfig, {**values, "lora": {"rank": 0}})
     with pytest.raises(ConfigError, match="objectives belong to pretraining"):
         build(FinetuneConfig, {**values, "training": {"objectives": {"contrastive": 1.0}}})
+    with pytest.raises(ConfigError, match="objectives belong to pretraining"):
+        build(FinetuneConfig, {**values, "training": {"horizon": {"within": "3d"}}})

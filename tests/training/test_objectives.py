@@ -299,13 +299,14 @@ def test_a_batch_without_two_entities_has_no_contrastive_loss():
 # The engine
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "dropout": 0.1}
-BOTH = {"next_token": 1.0, "contrastive": 0.5}
+ALL = {"next_token": 1.0, "contrastive": 0.5, "masked_field": 0.7, "horizon": 0.3}
 
 
 def config_for(root, **training):
     base = {
         "context": 128, "max_steps": 6, "batch_tokens": 512, "gradient_accumulation": 2,
-        "learning_rate": 0.01, "eval_every": 2, "log_every": 1, "quiet": True, "objectives": BOTH,
+        "learning_rate": 0.01, "eval_every": 2, "log_every": 1, "quiet": True, "objectives": ALL,
+        "horizon": {"within": "7d"},
     }  # fmt: skip
     return build(
         RunConfig,
@@ -334,15 +335,14 @@ def test_each_objective_is_logged_and_the_bundle_is_a_plain_model(whole):
     rows = read_metrics(whole.run_dir / "metrics.jsonl")
     for row in rows:
         if "loss" in row:
-            parts = row["loss_next_token"] + 0.5 * row["loss_contrastive"]
+            parts = sum(weight * row[f"loss_{name}"] for name, weight in ALL.items())
             assert row["loss"] == pytest.approx(parts, rel=1e-4)
     judged = {r["step"]: r for r in rows if "eval_loss" in r}
     assert list(judged) == [2, 4, 6]
-    best = min(
-        judged, key=lambda s: judged[s]["eval_loss"] + 0.5 * judged[s]["eval_loss_contrastive"]
-    )
+    named = {"eval_loss": 1.0, **{f"eval_loss_{k}": w for k, w in ALL.items() if k != "next_token"}}
+    best = min(judged, key=lambda s: sum(w * judged[s][key] for key, w in named.items()))
     assert whole.metrics["best_step"] == best
-    for key in ("eval_loss", "eval_loss_contrastive"):
+    for key in named:
         assert whole.metrics[key] == judged[best][key]
     bundle = load_bundle(whole.model_dir)
     assert type(bundle.model) is DomainTransformerForCausalLM

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,20 @@ class _Documents:
     token_start: Ints
     windows: Windows
     orders: tuple[Ints, ...]
+
+
+class DocumentEvents(NamedTuple):
+    """The events of one document of a row.
+
+    Args:
+        shard: Number of the shard that holds them.
+        events: Their numbers in the shard, in the document's order, int64 [n].
+        ends: Where each ends in the document, one past its last token; BOS is token 0, int64 [n].
+    """
+
+    shard: int
+    events: Ints
+    ends: Ints
 
 
 class DomainSequenceDataset:
@@ -140,7 +154,7 @@ class DomainSequenceDataset:
         self.min_history, self.bos_id, self.seed, self.shuffle = min_history, bos_id, seed, shuffle
         self.augment, self.budgets = augment, budgets
         self._check_arguments()
-        self._shards: tuple[Shard | TokenizedEvents, ...] = (
+        self.shards: tuple[Shard | TokenizedEvents, ...] = (
             source.shards if isinstance(source, TokenStore) else (source,)
         )
         self._documents = self._plan()
@@ -205,6 +219,19 @@ class DomainSequenceDataset:
             "entity": self._documents.windows.entity[documents],
         }
 
+    def events_of(self, index: int) -> list[DocumentEvents]:
+        """Which events the documents of a row hold."""
+        windows, found = self._documents.windows, []
+        for document in self._rows.row(index).tolist():
+            number = int(self._documents.shard[document])
+            events = np.arange(windows.event_start[document], windows.event_stop[document])
+            if self.budgets is not None:
+                events = self._documents.orders[number][events]
+            offsets = self.shards[number].event_offsets
+            ends = 1 + np.cumsum(offsets[events + 1] - offsets[events])
+            found.append(DocumentEvents(number, events, ends))
+        return found
+
     @property
     def n_documents(self) -> int:
         """Number of windows, of all rows."""
@@ -231,13 +258,13 @@ class DomainSequenceDataset:
 
     def _plan(self) -> _Documents:
         plans, orders = [], []
-        for number, shard in enumerate(self._shards):
+        for number, shard in enumerate(self.shards):
             try:
                 plan, order = self._plan_shard(shard)
                 plans.append(plan)
                 orders.append(order)
             except DataError as error:
-                if len(self._shards) == 1:
+                if len(self.shards) == 1:
                     raise
                 where = f"shard {number}" + (f", {error.where}" if error.where else "")
                 raise DataError(
@@ -246,13 +273,13 @@ class DomainSequenceDataset:
         n_windows = [len(plan) for plan in plans]
         if not sum(n_windows):
             raise _no_events(self.train_roles if self.score_roles is None else self.score_roles)
-        n_entities = [shard.n_entities for shard in self._shards]
+        n_entities = [shard.n_entities for shard in self.shards]
         first_entity = np.cumsum([0, *n_entities[:-1]])
         token_start = [
             np.asarray(
                 shard.event_offsets[order[plan.event_start] if len(order) else plan.event_start]
             )
-            for shard, plan, order in zip(self._shards, plans, orders, strict=True)
+            for shard, plan, order in zip(self.shards, plans, orders, strict=True)
         ]
         entity = [plan.entity + first for plan, first in zip(plans, first_entity, strict=True)]
         return _Documents(
@@ -313,7 +340,7 @@ class DomainSequenceDataset:
     def _fill_document(self, document: int, input_ids: Ints, labels: Ints) -> None:
         """Write one document into its part of the row."""
         number = self._documents.shard[document]
-        shard, windows = self._shards[number], self._documents.windows
+        shard, windows = self.shards[number], self._documents.windows
         input_ids[0] = self.bos_id
         if self.budgets is None:
             start = int(self._documents.token_start[document])

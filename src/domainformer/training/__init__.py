@@ -9,6 +9,7 @@
 Start at ``config.py`` (what can be configured), then ``engine.py`` (how a run goes). The loop and
 its checkpoints are in ``trainer.py`` and ``checkpoints.py``; ``preparation.py`` makes tokens of the
 table, ``plan.py`` and ``batch_size.py`` choose numbers, ``progress.py`` tells.
+What is learned from is in ``objectives.py``, with a file for each objective.
 
 May import inference, models, tokenizers, data and what lies below; torch and transformers.
 """
@@ -27,6 +28,13 @@ from domainformer.training.engine import RunResult, pretrain
 from domainformer.training.finetune import FinetuneConfig, finetune
 from domainformer.training.fusion import fit_fusion
 from domainformer.training.fusion_config import FusionConfig
+from domainformer.training.lora import LoraConfig
+from domainformer.training.objective_config import (
+    ContrastiveConfig,
+    HorizonConfig,
+    MaskedFieldConfig,
+    ObjectiveWeights,
+)
 from domainformer.training.plan import TrainPlan
 from domainformer.training.progress import read_metrics
 from domainformer.training.recipes import Recipe, copy_recipe, list_recipes
@@ -40,6 +48,11 @@ __all__ = [
     "ModelConfig",
     "TrainingConfig",
     "OutputConfig",
+    "ObjectiveWeights",
+    "ContrastiveConfig",
+    "MaskedFieldConfig",
+    "HorizonConfig",
+    "LoraConfig",
     "FinetuneConfig",
     "pretrain",
     "finetune",

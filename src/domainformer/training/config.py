@@ -21,7 +21,12 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from domainformer.config import StrictConfig
 from domainformer.training.merged_config import MergesConfig
-from domainformer.training.objective_config import ContrastiveConfig, ObjectiveWeights
+from domainformer.training.objective_config import (
+    ContrastiveConfig,
+    HorizonConfig,
+    MaskedFieldConfig,
+    ObjectiveWeights,
+)
 
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LENGTHS = ("max_steps", "max_tokens", "epochs")
@@ -152,6 +157,8 @@ class TrainingConfig(StrictConfig):
             history, so that the model trusts the history (see :mod:`domainformer.data.augment`).
         objectives: What is learned, with weights; what is not named is not trained.
         contrastive: Settings of the contrastive objective.
+        masked_field: Settings of the masked-field objective.
+        horizon: Settings of the horizon objective.
         seed: Of initialisation, order and dropout.
         threads: Processor threads; None leaves the process as it is.
         report_to: Further trackers, ``tensorboard`` or ``trackio``.
@@ -180,6 +187,8 @@ class TrainingConfig(StrictConfig):
     substitute_values: float = Field(0.0, ge=0, le=1)
     objectives: ObjectiveWeights = ObjectiveWeights(next_token=1.0)
     contrastive: ContrastiveConfig = ContrastiveConfig()
+    masked_field: MaskedFieldConfig = MaskedFieldConfig()
+    horizon: HorizonConfig = HorizonConfig()
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()

@@ -167,7 +167,8 @@ def train_objectives(
         plan = plan_of(run, training, model, train_rows, collate)
         return train(run, config, model, plan, train_rows, eval_rows, collate)
     assert isinstance(train_rows, DomainSequenceDataset)  # the configuration refuses others
-    learner = ObjectiveModel(model, make_objectives(training, tokenizer), training)
+    made = make_objectives(training, tokenizer, model.config, train_rows)
+    learner = ObjectiveModel(model, made, training)
     learner.to(device())
     objectives = learner.objectives
     rows = ObjectiveRows(train_rows, objectives)

@@ -34,7 +34,7 @@ from domainformer.run import Run
 from domainformer.training.config import TrainingConfig
 from domainformer.training.engine import MODEL, RunResult, open_run, plan_of, result_of, train
 from domainformer.training.lora import LoraConfig, add_lora, merge_lora
-from domainformer.training.objective_config import ContrastiveConfig, ObjectiveWeights
+from domainformer.training.objective_config import ObjectiveWeights
 from domainformer.training.plan import autocast, device
 from domainformer.training.session import reproducible
 from domainformer.training.targets import UNLABELLED, Targets, read_targets, score
@@ -54,8 +54,8 @@ class FinetuneTraining(TrainingConfig):
 
     @model_validator(mode="after")
     def _classes_are_the_objective(self) -> FinetuneTraining:
-        plain = (ObjectiveWeights(next_token=1.0), ContrastiveConfig())
-        if (self.objectives, self.contrastive) != plain:
+        names = {"objectives", *ObjectiveWeights.model_fields} & set(TrainingConfig.model_fields)
+        if self.model_dump(include=names) != TrainingConfig().model_dump(include=names):
             raise ValueError("objectives belong to pretraining; here the classes are learned")
         return self
 

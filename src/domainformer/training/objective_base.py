@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -24,12 +24,20 @@ from domainformer.models import Collator
 Row = dict[str, Any]
 Reader = Callable[[int, Row], Row]
 COUNT = "_count"  # ending of the key that holds an objective's number of terms
+STATES = "row_states"  # key of the rows' hidden states, for objectives that read them
 
 
 class Objective(nn.Module, ABC):
-    """One thing to learn from, beside next tokens. Its parameters are trained with the model's."""
+    """One thing to learn from, beside next tokens. Its parameters are trained with the model's.
+
+    Attributes:
+        name: Its name in the configuration and the log.
+        reads_states: Whether it reads the hidden states of the rows themselves: `loss` then finds
+            them in the batch, [B, L, W], and the backbone runs once for it and for next tokens.
+    """
 
     name: str
+    reads_states: ClassVar[bool] = False
 
     @abstractmethod
     def reader(self, dataset: DomainSequenceDataset) -> Reader:
@@ -48,7 +56,7 @@ class Objective(nn.Module, ABC):
 
         Args:
             model: A causal language model.
-            batch: Everything that `batch` added.
+            batch: Everything that `batch` added, and the rows' states where they are read.
         """
 
 

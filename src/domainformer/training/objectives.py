@@ -2,8 +2,10 @@
 
 ::
 
-    rows   ─▶ backbone ─▶ logits  ─▶ next token    × w₁ ┐
-    slices ─▶ backbone ─▶ vectors ─▶ contrastive   × w₂ ┴─▶ loss
+    rows   ─▶ backbone ┬▶ logits  ─▶ next token    × w₁ ┐
+                       └▶ states  ─▶ horizon       × w₂ │
+    hidden ─▶ backbone ─▶ logits  ─▶ masked field  × w₃ ├─▶ loss
+    slices ─▶ backbone ─▶ vectors ─▶ contrastive   × w₄ ┘
 
 Each loss is a mean over its own terms of the whole optimizer step. What an objective trains beside
 the model is kept in checkpoints; the bundle holds the model alone.
@@ -20,31 +22,46 @@ from typing import Any
 import torch
 from torch import nn
 
+from domainformer.data.dataset import DomainSequenceDataset
 from domainformer.models import DomainTransformerConfig, DomainTransformerForCausalLM
 from domainformer.tokenizers import DomainTokenizer
 from domainformer.training.config import TrainingConfig
-from domainformer.training.objective_base import COUNT, Objective
+from domainformer.training.objective_base import COUNT, STATES, Objective
 from domainformer.training.objective_contrastive import ContrastiveObjective
+from domainformer.training.objective_horizon import make_horizon
+from domainformer.training.objective_masked import MaskedFieldObjective
 
 NEXT_TOKEN = "next_token"  # noqa: S105 - the name of an objective
 
 
-def make_objectives(training: TrainingConfig, tokenizer: DomainTokenizer) -> list[Objective]:
+def make_objectives(
+    training: TrainingConfig,
+    tokenizer: DomainTokenizer,
+    model: DomainTransformerConfig,
+    rows: DomainSequenceDataset,
+) -> list[Objective]:
     """The objectives with a weight, but for next tokens, which the model knows by itself.
 
     Args:
         training: Weights and settings.
         tokenizer: Whose ids the rows hold.
+        model: Configuration of the language model.
+        rows: Training rows.
+
+    Raises:
+        ConfigError: An objective cannot be learned from these rows.
     """
-    if not training.objectives.contrastive:
-        return []
-    contrastive = ContrastiveObjective(
-        training.contrastive,
-        pad_id=tokenizer.pad_id,
-        context=training.context,
-        packed=training.packed,
-    )
-    return [contrastive]
+    weights = training.objectives
+    shared: dict[str, Any] = {"context": training.context, "packed": training.packed}
+    sizes: dict[str, Any] = {"width": model.hidden_size, "std": model.initializer_range}
+    made: list[Objective] = []
+    if weights.contrastive:
+        made.append(ContrastiveObjective(training.contrastive, pad_id=tokenizer.pad_id, **shared))
+    if weights.masked_field:
+        made.append(MaskedFieldObjective(training.masked_field, tokenizer, **shared, **sizes))
+    if weights.horizon:
+        made.append(make_horizon(training.horizon, tokenizer, rows, **sizes))
+    return made
 
 
 @dataclass(frozen=True)
@@ -125,13 +142,20 @@ class ObjectiveModel(nn.Module):
         inputs = {key: batch[key] for key in _INPUTS if key in batch}
         parts: dict[str, torch.Tensor] = {}
         scores = not self.training or NEXT_TOKEN in self.weights
+        states = any(batch[f"{each.name}{COUNT}"] for each in self.objectives if each.reads_states)
         if scores and totals[NEXT_TOKEN]:
             output = self.model(
                 **inputs,
                 labels=batch["labels"],
                 num_items_in_batch=totals[NEXT_TOKEN],
+                **({"output_hidden_states": True} if states else {}),
             )
             parts[NEXT_TOKEN] = output.loss
+            if states:
+                batch[STATES] = output.hidden_states[-1]
+        elif states:
+            output = self.model.base_model(**inputs, use_cache=False)
+            batch[STATES] = output.last_hidden_state
         for objective in self.objectives:
             if batch[f"{objective.name}{COUNT}"]:
                 total = objective.loss(self.model, batch)
