@@ -50,12 +50,16 @@ if TYPE_CHECKING:
     from domainformer.errors import DomainformerError
     from domainformer.evaluation import (
         Evaluation,
+        GradientBoosting,
+        TabularBaseline,
         Task,
+        TaskFeatures,
         aggregate_features,
         check_leaks,
         evaluate_predictions,
         next_item_task,
         next_value_task,
+        public_plan,
         public_task,
         run_model,
         task_at_cuts,
@@ -120,7 +124,15 @@ if TYPE_CHECKING:
         learn_merges,
         validate_tokenizer,
     )
-    from domainformer.training import FusionConfig, RunConfig, RunResult, fit_fusion, pretrain
+    from domainformer.training import (
+        FusionConfig,
+        HorizonConfig,
+        MaskedFieldConfig,
+        RunConfig,
+        RunResult,
+        fit_fusion,
+        pretrain,
+    )
     from domainformer.training.finetune import finetune
 
 __all__ = [
@@ -186,6 +198,8 @@ __all__ = [
     "Collator",
     "pool_hidden",
     "RunConfig",
+    "MaskedFieldConfig",
+    "HorizonConfig",
     "RunResult",
     "pretrain",
     "finetune",
@@ -206,6 +220,10 @@ __all__ = [
     "probe",
     "aggregate_features",
     "Task",
+    "TaskFeatures",
+    "TabularBaseline",
+    "GradientBoosting",
+    "public_plan",
     "task_from_labels",
     "task_at_cuts",
     "next_value_task",
@@ -241,7 +259,10 @@ _PACKAGES = {
     "errors": ("DomainformerError",),
     "evaluation": (
         "Evaluation",
+        "GradientBoosting",
+        "TabularBaseline",
         "Task",
+        "TaskFeatures",
         "aggregate_features",
         "check_leaks",
         "evaluate",
@@ -250,6 +271,7 @@ _PACKAGES = {
         "next_item_task",
         "next_value_task",
         "probe",
+        "public_plan",
         "public_task",
         "run_model",
         "task_at_cuts",
@@ -319,6 +341,8 @@ _PACKAGES = {
     ),
     "training": (
         "FusionConfig",
+        "HorizonConfig",
+        "MaskedFieldConfig",
         "RunConfig",
         "RunResult",
         "finetune",
