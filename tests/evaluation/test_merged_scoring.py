@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from domainformer.data.tokens import TokenizedEvents, id_dtype
+from domainformer.errors import InputError
 from domainformer.evaluation.baselines import slot_values
 from domainformer.evaluation.merged_scoring import score_merged_events
 from domainformer.evaluation.scoring import score_events
@@ -131,6 +132,30 @@ def test_history_only_is_the_mean_over_all_completions(ordered, copy):
             best = exact[0].argmax() == values[event, 0]
             assert scores.history.correct[row, 0] == best
     assert scores.within is None
+
+
+def test_what_no_merged_token_holds_is_never_impossible():
+    """A model that prefers merged tokens closes slots before single values get their turn."""
+    model = make_model(MERGES.vocab_size)
+    bias = torch.zeros(MERGES.vocab_size)
+    bias[BASE:] = 6.0
+    model.get_output_embeddings().bias = torch.nn.Parameter(bias)
+    encoded, values = MERGES.encode(EVENTS), slot_values(EVENTS, FIELDS)
+    grammar = MergedGrammar(FIELDS, MERGES)
+    settings = {"context": CONTEXT, "bos_id": BOS}
+    few, many = (
+        score_merged_events(
+            model, encoded, values, grammar, np.arange(1, 7), samples=samples, **settings
+        ).history
+        for samples in (2, 256)
+    )
+    assert few.log_p.min() > -25
+    for row, event in enumerate(range(1, 7)):
+        exact = slow_marginals(model, history_of(encoded, event), MERGES, ordered=True)
+        expected = [exact[k][values[event, k]] for k in range(3)]
+        assert many.log_p[row] == pytest.approx(np.log(expected), abs=0.25)
+    with pytest.raises(InputError, match="2 or more"):
+        score_merged_events(model, encoded, values, grammar, CHOSEN, samples=1, **settings)
 
 
 def test_one_sabotaged_rule_is_seen_by_the_comparison():

@@ -1,14 +1,22 @@
 """What a model of merged tokens predicted for each field of some events.
 
 ``history_only`` is what it is for single fields (see `scoring`): P(x_k | h), with all else of the
-event averaged out. A merged token fills several slots at once, and which slots it fills is drawn,
-too. With T_j the j-th token of a completion and F(k, v) the ids that put v at slot k,
+event averaged out. A merged token fills several slots at once. With T_j the j-th token of an event
+and F(k, v) the ids that put v at slot k,
 
-    P(x_k = v | h) = E Σ_j [T_j fills k] · P_j(F(k, v)) / Σ_w P_j(F(k, w)),   P_j given T_1 …,
+    P(x_k = v | h) = Σ_j E [k is open after T_1 … T_{j−1}] · P(F(k, v) | T_1 … T_{j−1})
 
-is estimated by completing the event S times: each completion fills k exactly once, and gives the
-whole distribution over the ids that could have filled it there. Each estimate is a distribution,
-and unbiased, because P(T_j fills k) cancels against the denominator.
+which is estimated by completing the event S times. Were all completions drawn from the model, a
+value that no merged token holds would often get nothing, since merged tokens close its slot first,
+and a probability of 0 has no logarithm. So half of the completions take tokens of single fields
+alone, and reach every slot while it is open. Prefixes count by what the model gives them against
+what the mixture of both halves does (the balance heuristic of multiple importance sampling; Veach
+and Guibas 1995):
+
+    w = P / (½ P + ½ P_single) = 2 / (1 + [all single] / Π_i P_i(ids of one field)) ≤ 2
+
+Sums over j and completions are unbiased; they are divided by their sum over v. The first field of
+greedy encodings needs no completion and is exact.
 
 ``within_event`` has no meaning here: a token that fills three slots predicts them at once, and
 which fields came before depends on what happened.
@@ -29,6 +37,7 @@ import torch
 from transformers import PreTrainedModel
 
 from domainformer.data.tokens import TokenizedEvents
+from domainformer.errors import InputError
 from domainformer.evaluation.next_token import WindowLogits, inverse_cdf
 from domainformer.evaluation.scores import EventScores, SlotScores
 from domainformer.evaluation.scoring import (
@@ -116,7 +125,7 @@ def score_merged_events(
         grammar: Which merged ids may follow.
         chosen: The events to score.
         context: Longest window that the model may see, BOS included.
-        samples: Completions per event; 0: the whole event alone is scored.
+        samples: Completions per event, 2 or more; 0: the whole event alone is scored.
         seed: The draws of an event depend on it and on the event's number alone.
         batch_tokens: Tokens per forward pass, padding included.
         bos_id: The id that opens every window.
@@ -124,7 +133,14 @@ def score_merged_events(
 
     Raises:
         DataError: An event is longer than the context.
+        InputError: One completion was asked for.
     """
+    if samples == 1:
+        raise InputError(
+            "one completion per event is too few for merged tokens",
+            why="half of them take single fields alone, half any tokens",
+            next_step="ask for 2 or more samples (8 is usual)",
+        )
     chosen = np.unique(np.asarray(chosen, dtype=np.int64))
     most = max(1, MOST_BRANCHES // samples) if samples else None
     windows = plan_scoring(events, chosen, context, most=most)
@@ -191,6 +207,14 @@ class MergedBranches(Branches):
         draws: Floats,
     ) -> None:
         self.merged = grammar
+        self.is_single = grammar.fills.sum(axis=1) == 1
+        branches = batch.place.size * samples
+        # Whether a branch takes single fields alone; and of each prefix whether all its ids are of
+        # single fields, and what the model gave to such ids along it.
+        self.takes_single = np.tile(np.arange(samples) < samples // 2, batch.place.size)
+        self.share_single = samples // 2 / samples
+        self.all_single = np.ones(branches, np.bool_)
+        self.mass = np.ones(branches)
         super().__init__(model, grammar.fields, batch, output, samples, draws)
 
     def _start(self) -> MergedState:
@@ -207,14 +231,14 @@ class MergedBranches(Branches):
         places = self.batch.place.reshape(-1)
         real = np.flatnonzero(places >= 0)
         for slot, sums in enumerate(self.sums):
-            mean, own = sums[real] / self.samples, places[real]
+            mean, own = sums[real] / sums[real].sum(axis=1, keepdims=True), places[real]
             target = happened[own, slot]
             p = mean[np.arange(len(target)), target]
             scores.log_p[own, slot] = np.log(np.maximum(p, np.finfo(np.float64).tiny))
             scores.correct[own, slot] = mean.argmax(axis=1) == target
 
     def _choose(self, step: int) -> Ints:
-        """Draw the next id of every branch, and note the distributions of what it fills."""
+        """Draw the next id of every branch, and note the distributions of all open slots."""
         assert isinstance(self.state, MergedState)
         ids = np.zeros(self.rows * self.queries, np.int64)
         patterns, which = np.unique(self.state.filled, axis=0, return_inverse=True)
@@ -225,22 +249,34 @@ class MergedBranches(Branches):
                 continue
             able = np.flatnonzero(fits)
             inside = self.logits.inside(here, able)
-            picked = able[inverse_cdf(inside, self.draws[here, step])]
-            ids[here] = picked
             for slot in np.flatnonzero(~patterns[number]).tolist():
-                self._note(slot, here, able, inside, picked)
+                self._note(slot, here, able, inside)
+            ids[here] = self._draw(here, able, inside, step)
         return ids
 
-    def _note(self, slot: int, here: Ints, able: Ints, inside: Floats, picked: Ints) -> None:
-        """Add what the ids that fill a slot would have put there, where one of them was drawn."""
-        rows = np.flatnonzero(self.merged.fills[picked, slot])
-        if not len(rows):
-            return
+    def _draw(self, here: Ints, able: Ints, inside: Floats, step: int) -> Ints:
+        """The next ids of some branches, and what their prefixes are then."""
+        single = np.flatnonzero(self.is_single[able])
+        draws = self.draws[here, step]
+        picked = able[inverse_cdf(inside, draws)]
+        alone = self.takes_single[here]
+        picked[alone] = able[single][inverse_cdf(inside[np.ix_(alone, single)], draws[alone])]
+        self.mass[here] *= inside[:, single].sum(axis=1)
+        self.all_single[here] &= self.is_single[picked]
+        return picked
+
+    def _note(self, slot: int, here: Ints, able: Ints, inside: Floats) -> None:
+        """Add what the ids that could fill a slot now would put there, by the prefixes' weights."""
         filling = np.flatnonzero(self.merged.fills[able, slot])
+        if not len(filling):
+            return
         places = self.merged.place[able[filling], slot]
         order = np.argsort(places, kind="stable")
         values, starts = np.unique(places[order], return_index=True)
-        masses = np.add.reduceat(inside[np.ix_(rows, filling[order])], starts, axis=1)
-        spread = np.zeros((len(rows), self.sums[slot].shape[1]))
-        spread[:, values] = masses / masses.sum(axis=1, keepdims=True)
-        np.add.at(self.sums[slot], here[rows] // self.samples, spread)
+        masses = np.zeros((len(here), self.sums[slot].shape[1]))
+        masses[:, values] = np.add.reduceat(inside[:, filling[order]], starts, axis=1)
+        # P_single / P of the prefix: 1 / mass where all its ids are of single fields, else 0.
+        mass = np.maximum(self.mass[here], np.finfo(np.float64).tiny)
+        ratio = np.where(self.all_single[here], 1 / mass, 0.0)
+        weights = 1 / (1 - self.share_single + self.share_single * ratio)
+        np.add.at(self.sums[slot], here // self.samples, masses * weights[:, None])
