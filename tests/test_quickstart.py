@@ -76,7 +76,7 @@ def test_it_tells_each_step_and_how_long_it_took(result):
     made, lines = result
     steps = [line for line in lines if line[0].isdigit()]
     assert [line.split(".")[0] for line in steps] == [str(n + 1) for n in range(len(steps))]
-    assert len(made.seconds) == len(steps) == 6
+    assert len(made.seconds) == len(steps) == 7
     assert any("client_id" not in line and "70 entities" in line for line in lines)
 
 

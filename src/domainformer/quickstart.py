@@ -2,7 +2,7 @@
 
 ::
 
-    table ─▶ split ─▶ schema ─▶ tokenizer ─▶ store ─▶ pretrain ─▶ evaluate, embed, probe ─▶ report
+    table ─▶ split ─▶ schema ─▶ tokenizer ─▶ store ─▶ pretrain ─▶ evaluate, probe, explain ─▶ report
       │               └───── of training events only ─────┘        on held-out events
       └─ simulated where none is given
 
@@ -117,6 +117,7 @@ def quickstart(
     from domainformer.evaluation import evaluate, read_labels
     from domainformer.inference import embed_to_parquet, load_bundle
     from domainformer.reports import write_report
+    from domainformer.reports.explaining import explain_run
     from domainformer.schema import infer_schema
     from domainformer.training import RunConfig, pretrain
     from domainformer.training.preparation import make_split
@@ -170,6 +171,15 @@ def quickstart(
             table=table,
             split=roles,
             label=label,
+            labels=labels,
+            embeddings=pl.read_parquet(path),
+            seed=seed,
+        )
+    with steps("explain some scores"):
+        explain_run(
+            trained.run_dir,
+            load_bundle(trained.model_dir),
+            table,
             labels=labels,
             embeddings=pl.read_parquet(path),
             seed=seed,

@@ -25,6 +25,7 @@ VERDICTS = {"ahead": "#15803d", "even": "#64748b", "behind": "#b91c1c"}
 # The renderer measures labels in Liberation Sans, whose widths are those of Arial and Helvetica.
 _FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 _WIDTH = 300  # of a whole chart: what a card of the page has room for
+_WIDE = 920  # of a chart that has a row of the page to itself
 _LABELS = 130  # widest label beside an axis, in pixels
 _SOME_POINTS = 40
 
@@ -125,14 +126,16 @@ def intervals(
     y: str,
     verdict: str | None = None,
     title: str = "",
+    wide: bool = False,
 ) -> Markup:
     """Points with their interval: ``x`` between ``low`` and ``high`` for each ``y``.
 
     With a verdict per row (``ahead``, ``even``, ``behind``) the points carry its colour, and a line
-    marks zero: then ``x`` is a difference.
+    marks zero: then ``x`` is a difference. A wide chart has a row of the page to itself.
     """
     alt = _altair()
-    rows = alt.Y(f"{y}:N", sort=None, title=None, axis=alt.Axis(labelLimit=_LABELS))
+    labels = alt.Axis(labelLimit=_LABELS * (1 + wide))
+    rows = alt.Y(f"{y}:N", sort=None, title=None, axis=labels)
     scale = alt.Scale(zero=verdict is not None, nice=True)
     axis = alt.Axis(tickCount=5)
     span = alt.Chart().mark_rule(strokeWidth=2.5, opacity=0.45)
@@ -150,7 +153,21 @@ def intervals(
         zero = alt.Chart().mark_rule(color=INK, strokeDash=[3, 3]).encode(x=alt.datum(0))
         layers = [zero, *(layer.encode(color=colour) for layer in layers)]
     chart = alt.layer(*layers, data=_table(data))
-    return _svg(chart, title, max(40, 22 * len(data[y])))
+    width = _WIDE if wide else _WIDTH
+    return _svg(chart, title, max(40, 22 * len(data[y])), width=width)
+
+
+def importances(data: Columns, *, x: str, low: str, high: str, y: str, title: str = "") -> Markup:
+    """Bars from zero, each with its interval: how much each ``y`` matters."""
+    alt = _altair()
+    rows = alt.Y(f"{y}:N", sort=None, title=None, axis=alt.Axis(labelLimit=_LABELS))
+    bar = alt.Chart().mark_bar(color=COLOURS[0], opacity=0.75, height={"band": 0.72})
+    span = alt.Chart().mark_rule(color=INK, strokeWidth=1.5)
+    layers = [
+        bar.encode(x=alt.X(f"{x}:Q", title=None, axis=alt.Axis(tickCount=5)), y=rows),
+        span.encode(x=f"{low}:Q", x2=f"{high}:Q", y=rows),
+    ]
+    return _svg(alt.layer(*layers, data=_table(data)), title, max(40, 20 * len(data[y])))
 
 
 def scatter(

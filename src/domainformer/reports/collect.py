@@ -6,6 +6,7 @@
     config.yaml ────────────▶ config_text     evaluation.json ────▶ evaluation, probe
     metrics.jsonl ──────────▶ metrics         embeddings.parquet ─▶ map
     model/ (or tokenizer/) ─▶ tokenizer       schema_evidence.json ▶ columns
+                                              explanation.json ───▶ explanation
 
 Only ``run.json`` is required: a run that was just started gives a short page. A part that is there
 but damaged is an error, never silently left out.
@@ -37,6 +38,7 @@ from domainformer.training.progress import METRICS_FILE, read_metrics
 
 STORE, MODEL, TOKENIZER = "store", "model", "tokenizer"
 EVIDENCE_FILE, EMBEDDINGS_FILE = "schema_evidence.json", "embeddings.parquet"
+EXPLANATION_FILE = "explanation.json"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Collected:
         metrics: Rows of ``metrics.jsonl``.
         evaluation: ``evaluation.json``; None without one.
         map: Embeddings in a plane; None without any.
+        explanation: ``explanation.json``; None without one.
     """
 
     folder: Path
@@ -70,6 +73,7 @@ class Collected:
     metrics: list[dict[str, float]]
     evaluation: dict[str, Any] | None
     map: EmbeddingMap | None
+    explanation: dict[str, Any] | None = None
 
     @property
     def probe(self) -> dict[str, Any] | None:
@@ -132,6 +136,7 @@ def collect(
         metrics=read_metrics(metrics) if metrics.is_file() else [],
         evaluation=evaluation,
         map=_map(folder, record, evaluation, labels),
+        explanation=_read_json(folder / EXPLANATION_FILE),
     )
 
 

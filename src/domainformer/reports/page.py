@@ -25,6 +25,7 @@ _PARTS = (
     ("evaluation", "Evaluation", sections.contest_section),
     ("probe", "Probe", sections.probe_section),
     ("map", "Map", sections.map_section),
+    ("explanation", "Explanation", sections.explanation_section),
     ("next", "Next", sections.next_section),
     ("identity", "Identity", sections.identity_section),
 )

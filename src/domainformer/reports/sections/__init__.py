@@ -7,6 +7,7 @@ import charts, markup, numbers and what the page collects; parts do not know eac
 from domainformer.reports.sections.contest import contest_section
 from domainformer.reports.sections.data_card import data_section
 from domainformer.reports.sections.downstream import map_section, probe_section
+from domainformer.reports.sections.explanation import explanation_section
 from domainformer.reports.sections.identity import identity_section
 from domainformer.reports.sections.next_steps import next_section
 from domainformer.reports.sections.overview import overview
@@ -21,6 +22,7 @@ __all__ = [
     "contest_section",
     "probe_section",
     "map_section",
+    "explanation_section",
     "next_section",
     "identity_section",
 ]
