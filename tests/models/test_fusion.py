@@ -36,6 +36,23 @@ def inputs(rows=3):
     }
 
 
+def test_a_feature_is_left_out_with_all_its_columns_while_training():
+    config = {"n_numbers": 3, "category_sizes": [5], "numeric_width": 4, "backbone": None}
+    encoder = joint(**config, feature_dropout=0.5).tabular
+    x0, owners = torch.ones(200, 12 + 5), encoder.feature_of_column
+    assert torch.equal(encoder._left_out(x0), x0)  # not while predicting
+    encoder.train()
+    left = encoder._left_out(x0)
+    assert set(left.unique().tolist()) == {0.0, 2.0}
+    assert left.mean() == pytest.approx(1.0, abs=0.1)
+    for feature in range(4):
+        columns = left[:, owners == feature]
+        assert (columns == columns[:, :1]).all()
+    assert not (left[:, owners == 0][:, 0] == left[:, owners == 1][:, 0]).all()
+    twin = joint(**config).tabular.train()
+    assert torch.equal(twin._left_out(x0), x0)
+
+
 def test_a_full_cross_layer_is_the_formula():
     layer = DCNv2CrossLayer(5)
     x0, x = torch.randn(4, 5), torch.randn(4, 5)

@@ -24,6 +24,18 @@ MONTHLY_CUTS = (
     *(f"2017-{month:02d}-01" for month in range(1, 6)),
 )
 """Twelve training cuts for dormancy; the last one's 90 days end before the test cut."""
+CHURN_CUTS = ("2011-05-10", "2011-06-10")
+FORTNIGHTLY_CUTS = (
+    "2011-03-04",
+    "2011-03-18",
+    "2011-04-01",
+    "2011-04-15",
+    "2011-04-29",
+    "2011-05-13",
+    "2011-05-27",
+    "2011-06-10",
+)
+"""Eight cuts whose 91 days are over at 2011-09-09."""
 
 
 def data_folder(folder: str | Path | None = None) -> Path:
@@ -69,15 +81,21 @@ def credit_default(folder: str | Path | None = None, *, folds: int = 5, seed: in
     )
 
 
-def online_retail_churn(folder: str | Path | None = None) -> Task:
+def online_retail_churn(
+    folder: str | Path | None = None, *, train_cuts: tuple[str, ...] = CHURN_CUTS
+) -> Task:
     """No event in the next 91 days at 2011-09-09: 3,404 customers, 42.5 % positive.
 
-    Trained on the cuts 2011-05-10 and 2011-06-10; rows without a customer are left out.
+    Rows without a customer are left out.
+
+    Args:
+        folder: Folder of the tables.
+        train_cuts: Cuts to train on; :data:`FORTNIGHTLY_CUTS` are eight.
     """
     path = data_folder(folder) / "commerce" / "online_retail.parquet"
     table = EventTable.read(path, entity="customer_id", time="timestamp")
-    cuts = ("2011-05-10", "2011-06-10")
-    return task_at_cuts("online_retail_churn", table, cuts, "2011-09-09", horizon=91)
+    name = "online_retail_churn" + ("" if train_cuts == CHURN_CUTS else f"_{len(train_cuts)}_cuts")
+    return task_at_cuts(name, table, train_cuts, "2011-09-09", horizon=91)
 
 
 def birmingham_dormancy(
@@ -153,6 +171,9 @@ PUBLIC_TASKS: dict[str, Callable[[str | Path | None], Task]] = {
     "physionet_death": physionet_death,
     "credit_default": credit_default,
     "online_retail_churn": online_retail_churn,
+    "online_retail_churn_8_cuts": lambda folder: online_retail_churn(
+        folder, train_cuts=FORTNIGHTLY_CUTS
+    ),
     "birmingham_dormancy": birmingham_dormancy,
     "birmingham_dormancy_without_artefact": lambda folder: birmingham_dormancy(
         folder, artefact=False

@@ -166,7 +166,7 @@ def all_classes(predicted: npt.NDArray[np.float64], task: Task) -> npt.NDArray[n
 
 
 def public_plan(name: str) -> FeaturePlan:
-    """The plan for a public task; both forms of the dormancy task share one.
+    """The plan for a public task; forms of one task share one.
 
     Raises:
         DataError: There is no plan for that task.
@@ -175,7 +175,7 @@ def public_plan(name: str) -> FeaturePlan:
         >>> public_plan("physionet_death").code
         'parameter'
     """
-    stem = name.removesuffix("_without_artefact")
+    stem = name.removesuffix("_without_artefact").removesuffix("_8_cuts")
     if stem not in PUBLIC_PLANS:
         raise DataError(
             f"there is no feature plan for {name!r}", next_step=nearest(name, PUBLIC_PLANS)

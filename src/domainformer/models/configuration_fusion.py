@@ -30,6 +30,8 @@ class JointFusionConfig(PreTrainedConfig):
         n_bins: Bins per feature of ``piecewise``.
         scaling: ``standard`` or ``quantile``.
         n_quantiles: Knots per feature of ``quantile``.
+        feature_dropout: Chance that a feature is left out of an example while training: it keeps a
+            model of many features that say much the same from leaning on few of them.
         category_width: Widest embedding of a category; a small set gets less.
         cross_layers: DCNv2 layers; 0: none.
         cross_rank: Rank of their matrices, ``full``, or ``auto`` (full up to 512 inputs, 64 above).
@@ -64,6 +66,7 @@ class JointFusionConfig(PreTrainedConfig):
     n_bins: int = 16
     scaling: Literal["standard", "quantile"] = "quantile"
     n_quantiles: int = 256
+    feature_dropout: float | int = 0.0
     category_width: int = 16
     cross_layers: int = 2
     cross_rank: int | str = "auto"
@@ -100,7 +103,7 @@ class JointFusionConfig(PreTrainedConfig):
             raise ValueError(f"n_quantiles must be at least 2, not {self.n_quantiles}")
         if self.frequency_scale <= 0:
             raise ValueError(f"frequency_scale must be positive, not {self.frequency_scale}")
-        for name in ("cross_dropout", "deep_dropout", "head_dropout"):
+        for name in ("feature_dropout", "cross_dropout", "deep_dropout", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
         if isinstance(self.cross_rank, str):

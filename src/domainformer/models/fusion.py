@@ -95,6 +95,7 @@ class TabularEncoder(nn.Module):
 
     def __init__(self, config: JointFusionConfig) -> None:
         super().__init__()
+        self.feature_dropout = float(config.feature_dropout)
         self.numbers: NumericEncoder | None = None
         width = 0
         if config.n_numbers:
@@ -130,7 +131,15 @@ class TabularEncoder(nn.Module):
             numbers: Raw numbers [B, F], NaN where missing.
             codes: Category codes [B, C].
         """
-        return self.cross_features(self.embed(numbers, codes))
+        return self.cross_features(self._left_out(self.embed(numbers, codes)))
+
+    def _left_out(self, x0: torch.Tensor) -> torch.Tensor:
+        """While training, some features of each example are 0, all their columns at once."""
+        if not self.training or not self.feature_dropout:
+            return x0
+        owners = self.feature_of_column.to(x0.device)
+        ones = x0.new_ones(len(x0), int(owners.max()) + 1)
+        return x0 * F.dropout(ones, self.feature_dropout)[:, owners]
 
     def embed(self, numbers: torch.Tensor | None, codes: torch.Tensor | None) -> torch.Tensor:
         """The embedded features side by side, before anything mixes them: x₀ [B, D]."""

@@ -23,6 +23,7 @@ _CLASSES: Mapping[str, str] = {
     "lightgbm": "contest.boosting:LightGBM",
     "sequence": "contest.neural:SequenceModel",
     "joint": "contest.neural:JointModel",
+    "tabular": "contest.tabular:TabularNetwork",
     "late": "contest.late:LateFusion",
     "blend": "contest.blend:Blend",
     "popular": "sequence_baselines.counts:Popular",
