@@ -91,6 +91,31 @@ def test_it_learns_what_only_both_parts_together_tell(data, fitted):
     assert accuracy(fitted, test, table) > max(0.9, best_of_one + 0.02)
 
 
+def few_rows(n, seed=0):
+    """Labels that no feature tells alone: whether two signs differ, and a curve."""
+    a, b = np.random.default_rng(seed).normal(size=(2, n))
+    return pl.DataFrame(
+        {"a": a, "b": b, "xor": (a > 0) ^ (b > 0), "curve": np.sin(2 * a) + b**2 / 2}
+    )
+
+
+def test_default_settings_learn_from_a_few_hundred_rows_what_features_tell_only_together():
+    test = few_rows(1000, seed=1)
+    truth = test["xor"].to_numpy()
+    rows = few_rows(180).drop("curve")
+
+    def right(config):
+        return ((fit_fusion(rows, "xor", config=config).predict_array(test) > 0.5) == truth).mean()
+
+    assert right(FusionConfig()) > 0.9
+    # The twin: counted in passes it stops at 60 steps, while it still guesses.
+    assert right(FusionConfig(epochs=20)) < 0.75
+    rows = few_rows(300).drop("xor")
+    found = fit_fusion(rows, {"curve": "regression"}, config=FusionConfig()).predict_array(test)
+    left = np.mean((found - test["curve"].to_numpy()) ** 2) / test["curve"].to_numpy().var()
+    assert left < 0.1
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(data):
     table, frame = data
     runs = [

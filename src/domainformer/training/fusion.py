@@ -262,15 +262,16 @@ def _train(
     model: JointFusionModel, train: _Rows, valid: _Rows, pad_id: int, config: FusionConfig
 ) -> dict[str, Any]:
     per_epoch = -(-len(train) // config.batch_rows)
+    steps, eval_every = config.length(per_epoch)
     plan = TrainPlan(
-        steps=per_epoch * config.epochs,
+        steps=steps,
         rows=config.batch_rows,
         warmup_ratio=config.warmup_ratio,
         max_grad_norm=config.max_grad_norm,
         bf16=choose_precision(config.precision, device(), model.config.hidden_size) == "bf16",
-        eval_every=per_epoch,
-        save_every=per_epoch * config.epochs,  # the best are saved whenever they are found
-        log_every=min(per_epoch, 50),
+        eval_every=eval_every,
+        save_every=steps,  # the best are saved whenever they are found
+        log_every=min(eval_every, 50),
         keep=1,
         seed=config.seed,
     )

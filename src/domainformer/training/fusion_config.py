@@ -9,6 +9,11 @@ from pydantic import Field
 from domainformer.config import StrictConfig
 from domainformer.training.config import ModelConfig
 
+# Of few rows an epoch is a few steps. What two features tell only together (their sign's product,
+# say) is found after some hundred steps at which nothing seems to be gained; training that counts
+# in epochs stops long before.
+_EPOCHS, _FEWEST_STEPS, _BETWEEN = 20, 1000, 50
+
 
 class LearningRates(StrictConfig):
     """Peaks of the cosine schedule; 0 freezes the backbone.
@@ -35,8 +40,9 @@ class FusionConfig(StrictConfig):
         context: Most tokens of a history.
         min_category_count: Training rows that a category needs to be known.
         bpe_vocab_size: Byte-pair tokens of text fields, where no bundle is given.
-        epochs: Passes over the training rows, at most.
-        patience: Evaluations (one per epoch) without a better validation loss before it stops.
+        epochs: Passes over the training rows, at most, with an evaluation after each. None: 20, and
+            where these are fewer than 1,000 steps, so many steps, with an evaluation every 50.
+        patience: Evaluations without a better validation loss before it stops.
         batch_rows: Examples per optimizer step.
         rates: Learning rates.
         weight_decay: On matrices; not on embeddings, frequencies, norms, biases.
@@ -55,7 +61,7 @@ class FusionConfig(StrictConfig):
     context: int = Field(256, ge=8)
     min_category_count: int = Field(5, ge=1)
     bpe_vocab_size: int = Field(4096, ge=256)
-    epochs: int = Field(20, ge=1)
+    epochs: int | None = Field(None, ge=1)
     patience: int = Field(4, ge=1)
     batch_rows: int = Field(64, ge=1)
     rates: LearningRates = LearningRates()
@@ -67,3 +73,16 @@ class FusionConfig(StrictConfig):
     validation_share: float = Field(0.15, gt=0, lt=1)
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
+
+    def length(self, per_epoch: int) -> tuple[int, int]:
+        """Steps in all, and steps between two evaluations.
+
+        Example:
+            >>> FusionConfig().length(3), FusionConfig().length(375)
+            ((1000, 50), (7500, 375))
+            >>> FusionConfig(epochs=5).length(3)
+            (15, 3)
+        """
+        if self.epochs is not None:
+            return per_epoch * self.epochs, per_epoch
+        return max(per_epoch * _EPOCHS, _FEWEST_STEPS), max(per_epoch, _BETWEEN)
