@@ -1,14 +1,18 @@
 """Next-item contestants: what they read of a task, what they choose, and what a refit may see."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
+from domainformer.config import build, load_config
 from domainformer.data import EventTable
 from domainformer.data.item_histories import ItemHistories
 from domainformer.errors import ArtifactError, DataError
 from domainformer.evaluation import next_item_task, run_model
 from domainformer.evaluation.comparison import evaluate_predictions
+from domainformer.evaluation.contest import ContestConfig, contest
 from domainformer.evaluation.contest.table import build_contestant
 from domainformer.evaluation.item_baselines import Transitions, TransitionSettings
 from domainformer.evaluation.item_contestants import (
@@ -26,6 +30,7 @@ from domainformer.evaluation.item_network import (
     combined,
 )
 from domainformer.evaluation.tasks import TRAIN_ONLY
+from domainformer.training.items_config import ItemsConfig
 
 RING = 15
 SMALL = {
@@ -226,3 +231,30 @@ def test_other_tasks_are_refused():
     with pytest.raises(DataError, match="no validation examples"):
         EaseItems().fit(TASK, train, valid.head(0), 0)
     assert (TASK.examples["fold"] == TRAIN_ONLY).any()
+
+
+def test_a_contest_of_next_items_runs_from_its_configuration(tmp_path):
+    config = build(
+        ContestConfig,
+        {
+            "task": {"public": "beauty_next_item"},
+            "models": {
+                "popular_items": {},
+                "transitions": {"settings": {"reach": 1}},
+                "items_and_counts": {"network": {"settings": {**SMALL, "epochs": 2}}},
+            },
+            "output": str(tmp_path / "contest"),
+        },
+    )
+    found = contest(config, task=TASK).to_json()
+    assert set(found["figures"]) == {"popular_items", "transitions", "items_and_counts"}
+    again = contest(config, task=TASK).to_json()
+    assert again["figures"] == found["figures"]
+
+
+def test_the_recipe_names_contestants_and_settings_that_exist():
+    path = Path(__file__).parents[2] / "recipes" / "beauty-next-item.yaml"
+    config = load_config(ContestConfig, path)
+    for name, settings in config.models.items():
+        model = build_contestant(name, settings)
+    assert build(ItemsConfig, model.network.settings).reach == 1
