@@ -28,6 +28,8 @@ from domainformer.training.engine import RunResult, pretrain
 from domainformer.training.finetune import FinetuneConfig, finetune
 from domainformer.training.fusion import fit_fusion
 from domainformer.training.fusion_config import FusionConfig
+from domainformer.training.items import ItemsFit, fit_items
+from domainformer.training.items_config import ItemsConfig
 from domainformer.training.lora import LoraConfig
 from domainformer.training.objective_config import (
     ContrastiveConfig,
@@ -58,6 +60,9 @@ __all__ = [
     "finetune",
     "FusionConfig",
     "fit_fusion",
+    "ItemsConfig",
+    "ItemsFit",
+    "fit_items",
     "RunResult",
     "EventTrainer",
     "TrainPlan",
