@@ -22,7 +22,11 @@ import torch
 from transformers import TrainerCallback
 
 from domainformer.errors import ConfigError, DataError
-from domainformer.evaluation.contest.schemas import schema_of, training_events
+from domainformer.evaluation.contest.schemas import (
+    GivenSchema,
+    schema_of,
+    training_events,
+)
 from domainformer.evaluation.sequence_baselines.reader_model import (
     Encoder,
     Reader,
@@ -50,7 +54,8 @@ class GRU:
     """A GRU over events or over tokens.
 
     Args:
-        schema: A schema file or preset; None: inferred from the training histories.
+        schema: A schema file, a preset, or a mapping with ``fields``; None: inferred from the
+            training histories.
         units: What a step of the network is: an event (the mean of its tokens' embeddings), a
             token, or "auto": both are trained, and the lower validation loss is taken.
         context: Most tokens of a history, as for the Transformer.
@@ -72,7 +77,7 @@ class GRU:
         ConfigError: A number is below 1, or a choice is unknown.
     """
 
-    schema: str | None = None
+    schema: GivenSchema = None
     units: Units | str = "auto"
     context: int = 256
     width: int = 128

@@ -12,10 +12,8 @@ that of the domain tokenizer, so that the two models differ in how events are wr
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,12 +76,9 @@ class TextSerialisation:
         bare = DomainTokenizer(plain, bpe_vocab_size=_BYTES + 1)
         events = training_events(written, examples_train)
         extra = bare.fit(events).vocab_size - (_BYTES + 1)  # specials, the marker, the missing
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "text.yaml"
-            plain.to_yaml(path)
-            fitted = _with_text(model, path, size - extra).fit(
-                written, examples_train, examples_valid, seed
-            )
+        fields = [{"name": TEXT_COLUMN, "field_type": "text"} | plain.fields[0].options()]
+        reader = _with_text(model, {"name": plain.name, "fields": fields}, size - extra)
+        fitted = reader.fit(written, examples_train, examples_valid, seed)
         record = compare_tokens(domain, fitted, task, written, examples_train)
         return FittedText(fitted, columns, record)
 
@@ -184,14 +179,14 @@ def compare_tokens(
     return found
 
 
-def _with_text(model: SequenceModel, schema: Path, bpe: int) -> SequenceModel:
+def _with_text(model: SequenceModel, schema: dict[str, Any], bpe: int) -> SequenceModel:
     """The same model, which reads the text and has so many byte-pair tokens."""
     finetuning = model.finetuning.model_copy(update={"bpe_vocab_size": bpe})
     pretraining = model.pretraining
     if pretraining is not None:
         tokenizer = pretraining.tokenizer.model_copy(update={"bpe_vocab_size": bpe})
         pretraining = pretraining.model_copy(update={"tokenizer": tokenizer})
-    return replace(model, schema=str(schema), finetuning=finetuning, pretraining=pretraining)
+    return replace(model, schema=schema, finetuning=finetuning, pretraining=pretraining)
 
 
 def _bpe_size(model: SequenceModel) -> int:
