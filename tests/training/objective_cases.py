@@ -8,6 +8,7 @@ import torch
 
 from domainformer.data import EventTable
 from domainformer.data.dataset import DomainSequenceDataset
+from domainformer.data.keys import NULL_TIME
 from domainformer.models import Collator, DomainTransformerConfig, DomainTransformerForCausalLM
 from domainformer.schema import DomainSchema, FieldSpec
 from domainformer.tokenizers import DomainTokenizer
@@ -15,6 +16,7 @@ from domainformer.training.config import TrainingConfig
 from domainformer.training.objective_base import ObjectiveCollator, ObjectiveRows
 from domainformer.training.objectives import ObjectiveModel, make_objectives
 
+DAY = 86_400_000_000
 SCHEMA = DomainSchema(
     "cases",
     [
@@ -97,3 +99,41 @@ def gradients_of_inputs(learner, run):
     run().backward()
     handle.remove()
     return held[-1].grad.abs().sum(-1).flatten()
+
+
+def by_time(table):
+    """The first forty days are for training, the next ten for validation."""
+    days = table.time_values // DAY
+    return np.where(days < 40, 0, np.where(days < 50, 1, 2)).astype(np.uint8)
+
+
+def by_third(table):
+    """Any event may have any role."""
+    return (np.arange(table.n_events) % 7 == 3).astype(np.uint8)
+
+
+def slow_horizons(case, dataset, config):
+    """Event by event: the events within its horizon, or None where it is not asked."""
+    events, roles = case.events, dataset.score_roles or dataset.train_roles
+    own = [True] * len(events.times)
+    if events.roles is not None and roles is not None:
+        own = [int(role) in roles for role in events.roles]
+    last = max(t for t, mine in zip(events.times, own, strict=True) if mine)
+    found = []
+    for who in range(events.n_entities):
+        first, stop = events.entity_offsets[who : who + 2].tolist()
+        for e in range(first, stop):
+            if config.ahead is not None:
+                ahead = range(e + 1, e + config.ahead + 1)
+                known = e + config.ahead < stop
+            else:
+                until = events.times[e] + int(str(config.within).rstrip("d")) * DAY
+                ahead = [j for j in range(e + 1, stop) if events.times[j] <= until]
+                seen = last
+                if config.observed_until == "entity":
+                    mine = [events.times[j] for j in range(first, stop) if own[j]]
+                    seen = max(mine, default=NULL_TIME)
+                known = events.times[e] != NULL_TIME and until <= seen
+            known = known and own[e] and all(own[j] for j in ahead)
+            found.append(list(ahead) if known else None)
+    return found

@@ -10,85 +10,12 @@ import pytest
 import torch
 
 from domainformer.config import build
-from domainformer.data.keys import NULL_TIME
 from domainformer.errors import ConfigError
-from domainformer.training import HorizonConfig, RunConfig
-from domainformer.training.horizon_targets import look_ahead
+from domainformer.training import RunConfig
 from domainformer.training.objective_horizon import SpanObjective, StepsObjective
 
-DAY = 86_400_000_000
 ALONE = {"objectives": {"horizon": 1.0}}
 SPAN = {"within": "10d", "sums": ["amount"], "most_values": 4, "sum_bins": 4}
-
-
-def by_time(table):
-    """The first forty days are for training, the next ten for validation."""
-    days = table.time_values // DAY
-    return np.where(days < 40, 0, np.where(days < 50, 1, 2)).astype(np.uint8)
-
-
-def by_third(table):
-    """Any event may have any role."""
-    return (np.arange(table.n_events) % 7 == 3).astype(np.uint8)
-
-
-def slow_horizons(case, dataset, config):
-    """Event by event: the events within its horizon, or None where it is not asked."""
-    events, roles = case.events, dataset.score_roles or dataset.train_roles
-    own = [True] * len(events.times)
-    if events.roles is not None and roles is not None:
-        own = [int(role) in roles for role in events.roles]
-    last = max(t for t, mine in zip(events.times, own, strict=True) if mine)
-    found = []
-    for who in range(events.n_entities):
-        first, stop = events.entity_offsets[who : who + 2].tolist()
-        for e in range(first, stop):
-            if config.ahead is not None:
-                ahead = range(e + 1, e + config.ahead + 1)
-                known = e + config.ahead < stop
-            else:
-                until = events.times[e] + int(str(config.within).rstrip("d")) * DAY
-                ahead = [j for j in range(e + 1, stop) if events.times[j] <= until]
-                seen = last
-                if config.observed_until == "entity":
-                    mine = [events.times[j] for j in range(first, stop) if own[j]]
-                    seen = max(mine, default=NULL_TIME)
-                known = events.times[e] != NULL_TIME and until <= seen
-            known = known and own[e] and all(own[j] for j in ahead)
-            found.append(list(ahead) if known else None)
-    return found
-
-
-@pytest.mark.parametrize("roles", [None, by_time, by_third])
-@pytest.mark.parametrize(
-    "settings",
-    [{"within": "10d"}, {"within": "3d", "observed_until": "entity"}, {"steps": 1}, {"steps": 3}],
-)
-def test_horizons_equal_slow_ones(cases, roles, settings):
-    config = HorizonConfig(**settings)
-    case = cases.Case(cases.make_frame(entities=12, events=20), roles=roles)
-    scored = [] if roles is None else [case.dataset(score_roles=(1,))]
-    for dataset in [case.dataset(), *scored]:
-        slow = slow_horizons(case, dataset, config)
-        (fast,) = look_ahead(dataset, config)
-        assert fast.asked.tolist() == [ahead is not None for ahead in slow]
-        assert sum(fast.asked) > 5 or dataset.score_roles
-        for e in np.flatnonzero(fast.asked):
-            inside = range(e + 1, fast.stop[e])
-            assert (list(inside) if config.ahead is None else slow[e][:-1] + [inside[-1]]) == slow[
-                e
-            ]
-
-
-def test_events_without_a_time_ask_nothing(cases):
-    frame = cases.make_frame().with_columns(day=pl.when(pl.int_range(pl.len()) % 5 > 0).then("day"))
-    case = cases.Case(frame)
-    config = HorizonConfig(within="10d")
-    (fast,) = look_ahead(case.dataset(), config)
-    assert (case.events.times == NULL_TIME).any()
-    assert fast.asked.tolist() == [
-        a is not None for a in slow_horizons(case, case.dataset(), config)
-    ]
 
 
 def slow_answers(case, objective, ahead):
@@ -109,12 +36,13 @@ def slow_answers(case, objective, ahead):
 
 
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("roles", [None, by_time])
+@pytest.mark.parametrize("roles", [None, "by_time"])
 def test_answers_of_a_span_are_those_of_the_table(cases, packed, roles):
+    roles = roles and cases.by_time
     case = cases.Case(roles=roles, packed=packed, horizon=SPAN, **ALONE)
     learner, rows, _ = case.parts()
     objective, dataset = learner.objectives[0], case.dataset()
-    slow = slow_horizons(case, dataset, case.training.horizon)
+    slow = cases.slow_horizons(case, dataset, case.training.horizon)
     asked = 0
     for index in range(len(rows)):
         row, at = rows[index], 0
@@ -153,10 +81,10 @@ def test_nothing_beyond_the_border_reaches_training(cases):
         shop=pl.when(later).then(pl.lit("s0")).otherwise("shop"),
         amount=pl.when(later).then(39.0).otherwise("amount"),
     )
-    case = cases.Case(frame, roles=by_time, horizon=SPAN, **ALONE)
+    case = cases.Case(frame, roles=cases.by_time, horizon=SPAN, **ALONE)
     other = copy.copy(case)
     other.table = case.table.__class__.of(planted, entity="who", time="day")
-    other.events = case.tokenizer.encode(other.table, roles=by_time(other.table))
+    other.events = case.tokenizer.encode(other.table, roles=cases.by_time(other.table))
     (clean, asked), (leaky, same) = answers_of(case), answers_of(other)
     assert len(clean) == len(leaky)
     assert all(np.array_equal(a, b) for a, b in zip(clean, leaky, strict=True))
