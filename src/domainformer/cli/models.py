@@ -9,6 +9,7 @@ import typer
 
 from domainformer.cli.data import Entity, Table, Time
 from domainformer.cli.output import JSON, OVERWRITE, next_command, progress, results, say, show
+from domainformer.errors import ConfigError
 
 Model = Annotated[Path, typer.Argument(help="Model folder, or the run folder that holds it.")]
 
@@ -76,7 +77,17 @@ def finetune(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder of a pretrained model.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder of a pretrained model; none with --task.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="With --task, dotted overrides: samples=200 …")
+    ] = None,
+    task: Annotated[
+        Path | None,
+        typer.Option(help="Contest (YAML): models and baselines on one task, folds and seeds."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="With --task: folder of the results.")] = None,
     label: Annotated[str | None, typer.Option(help="Target of the downstream probe.")] = None,
     label_table: Annotated[
         Path | None, typer.Option(help="Table with the label, one row per entity.")
@@ -86,7 +97,19 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the events drawn, completions and folds.")] = 0,
     as_json: bool = JSON,
 ) -> None:
-    """Score next events per field against the honest baselines, on held-out events."""
+    """Score a run's next events against honest baselines, or hold the contest of a task file."""
+    if task is not None:
+        from domainformer.cli.contest import run_contest
+
+        # The first override stands where the run would.
+        given = [*([] if run is None else [str(run)]), *(overrides or [])]
+        run_contest(task, out, given, as_json=as_json)
+        return
+    if run is None or overrides or out is not None:
+        raise ConfigError(
+            "evaluate needs one run folder, or a task file",
+            next_step="domainformer evaluate RUN, or domainformer evaluate --task FILE.yaml",
+        )
     from domainformer.evaluation import evaluate as score
 
     with progress("scoring events") as tell:

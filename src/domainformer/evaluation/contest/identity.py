@@ -8,18 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from domainformer.artifacts import write_json
 from domainformer.errors import ArtifactError, FingerprintError
 from domainformer.evaluation.contest.config import ContestConfig
-from domainformer.evaluation.tasks import Task
+from domainformer.evaluation.tasks import FOLD, TRAIN_ONLY, Model, Task
 from domainformer.run import code_version, environment
 from domainformer.version import __version__
 
 CONTEST_FILE = "contest.json"
 
 
-def settle_folder(folder: Path, task_fingerprint: str, task: Task) -> None:
-    """Make the folder a contest of this task, or check that it is one.
+def check_folder(folder: Path, task_fingerprint: str, task: Task) -> None:
+    """Refuse a folder that is no contest of this task; an empty or absent one is fine.
 
     Raises:
         FingerprintError: It is a contest of another task.
@@ -33,8 +35,6 @@ def settle_folder(folder: Path, task_fingerprint: str, task: Task) -> None:
                 why=f"it holds other things and no {CONTEST_FILE}",
                 next_step="choose another output",
             )
-        facts = {"task": task_fingerprint, "name": task.name, "examples": task.examples.height}
-        write_json(path, facts)
         return
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -47,6 +47,12 @@ def settle_folder(folder: Path, task_fingerprint: str, task: Task) -> None:
             f"this is {task.name!r} ({task_fingerprint}): other events, labels or folds",
             next_step="choose another output",
         )
+
+
+def open_folder(folder: Path, task_fingerprint: str, task: Task) -> None:
+    """Make the folder a contest of this task, before anything else is written into it."""
+    facts = {"task": task_fingerprint, "name": task.name, "examples": task.examples.height}
+    write_json(folder / CONTEST_FILE, facts)
 
 
 def versions() -> dict[str, Any]:
@@ -62,6 +68,7 @@ def record_of(
     config: ContestConfig,
     task: Task,
     task_fingerprint: str,
+    models: Mapping[str, tuple[str, Model, str]],
     facts: Mapping[str, Sequence[dict[str, Any]]],
     started: datetime,
 ) -> dict[str, Any]:
@@ -71,9 +78,11 @@ def record_of(
         config: The configuration.
         task: The task.
         task_fingerprint: Its fingerprint.
+        models: Name → contestant, model, fingerprint of its settings.
         facts: Of every cell: settings, versions, what the model told.
         started: When this start of it began.
     """
+    tested = task.examples.filter(pl.col(FOLD) != TRAIN_ONLY)
     revisions = {str(one["versions"].get("code")) for rows in facts.values() for one in rows}
     return {
         "config": config.model_dump(mode="json"),
@@ -85,7 +94,12 @@ def record_of(
             "split": task.split,
             "entities": task.examples["entity"].n_unique(),
             "events": task.table.n_events,
+            "positive": float(task.labels(tested).mean()) if task.kind == "binary" else None,
             "record": task.record,
+        },
+        "contestants": {
+            name: {"contestant": kind, "summary": (model.__doc__ or "").strip().split("\n")[0]}
+            for name, (kind, model, _) in models.items()
         },
         "models": {name: list(rows) for name, rows in facts.items()},
         "revisions": sorted(revisions),

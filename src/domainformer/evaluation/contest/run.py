@@ -31,7 +31,7 @@ from domainformer.evaluation.contest.boosting import find_plan
 from domainformer.evaluation.contest.cells import Cell, Shelf
 from domainformer.evaluation.contest.config import ContestConfig
 from domainformer.evaluation.contest.curves import curves_of
-from domainformer.evaluation.contest.identity import record_of, settle_folder, versions
+from domainformer.evaluation.contest.identity import check_folder, open_folder, record_of, versions
 from domainformer.evaluation.contest.logits import average
 from domainformer.evaluation.contest.table import BASELINES, build_contestant
 from domainformer.evaluation.contest.tasks import make_task, task_fingerprint
@@ -100,9 +100,10 @@ def contest(
     folds = _folds(config, task)
     folder = Path(config.output)
     shelf = Shelf(folder, task_fingerprint(task))
-    settle_folder(folder, shelf.task, task)
+    check_folder(folder, shelf.task, task)
     if config.check_leaks:
         look_for_leaks(task, models)
+    open_folder(folder, shelf.task, task)
     rounds = _Rounds(task, models, shelf, tell or (lambda line: None), progress)
     rounds.run(folds, config.seeds)
     comparison = evaluate_predictions(
@@ -114,7 +115,7 @@ def contest(
     )
     record = {
         "curves": curves_of(task, rounds.predictions),
-        "identity": record_of(config, task, shelf.task, rounds.facts, started),
+        "identity": record_of(config, task, shelf.task, models, rounds.facts, started),
     }
     done = Contest(folder, task, comparison, record)
     write_json(folder / COMPARISON_FILE, done.to_json())

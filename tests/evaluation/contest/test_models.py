@@ -1,0 +1,138 @@
+"""The contestants themselves, tiny: every kind of task, what they may see, and what they share."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from domainformer.data import EventTable
+from domainformer.errors import ConfigError, DataError
+from domainformer.evaluation.contest import ContestConfig, run
+from domainformer.evaluation.contest.boosting import find_plan, infer_plan
+from domainformer.evaluation.contest.pretraining import Pretraining, pretrained
+from domainformer.evaluation.contest.schemas import schema_of, training_events
+from domainformer.evaluation.contest.table import build_contestant
+from domainformer.evaluation.protocols import inner_split
+from domainformer.evaluation.task_building import task_at_cuts, task_from_labels
+
+SCHEMA = {"fields": [{"name": "kind", "field_type": "categorical_fixed"}]}
+TINY = {"overrides": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}}
+PRETRAINING = {"model": TINY, "training": {"max_steps": 2, "context": 16}}
+SMALL = {"budget": 1, "inner_folds": 2, "bag": 1, "rounds": 5, "finalists": 1}
+FINE = {"epochs": 1, "context": 16, "backbone": TINY}
+SETTINGS = {
+    "lightgbm": {"boosting": SMALL},
+    "sequence": {"schema": SCHEMA, "ensemble": 2, "finetuning": FINE},
+    "joint": {"schema": SCHEMA, "pretraining": PRETRAINING, "finetuning": FINE},
+    "late": {"schema": SCHEMA, "pretraining": PRETRAINING, "boosting": SMALL},
+}
+
+
+def events(entities=40):
+    rng = np.random.default_rng(0)
+    n = entities * 6
+    return pl.DataFrame(
+        {
+            "who": np.repeat(np.arange(entities), 6),
+            "day": np.tile(np.arange(6), entities) * 3,
+            "kind": rng.choice(["a", "b", "c"], n),
+            "amount": np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n)),
+        }
+    )
+
+
+def labelled(kind):
+    """Forty entities with events and two without, one static column with an infinite value."""
+    rng = np.random.default_rng(1)
+    who = np.arange(42)
+    answer = {"binary": who % 2, "multiclass": who % 3, "regression": rng.normal(5, 2, 42)}[kind]
+    static = pl.DataFrame(
+        {"who": who, "region": rng.choice(["n", "s"], 42), "rate": [float("inf"), *who[1:]]}
+    )
+    return task_from_labels(
+        kind,
+        EventTable.of(events(), entity="who", time="day"),
+        pl.DataFrame({"who": who, "answer": answer}),
+        label="answer",
+        kind=kind,
+        static=static,
+        folds=2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("binary", ("lightgbm", "joint", "late")),
+        ("multiclass", ("sequence", "late")),
+        ("regression", ("sequence", "joint")),
+    ],
+)
+def test_predictions_have_the_form_of_the_task_also_without_events(kind, names):
+    task = labelled(kind)
+    split = next(task.splits())
+    train, valid = inner_split(task, split)
+    test = task.examples.filter(pl.col("entity").is_in([0, 1, 40, 41])).drop("label")
+    for name in names:
+        model = build_contestant(name, SETTINGS[name])
+        said = model.fit(task, train, valid, 0).predict(task, test)
+        assert said.shape == ((4, 3) if kind == "multiclass" else (4,)), name
+        assert np.isfinite(said).all(), name
+        if kind == "multiclass":
+            assert said.sum(axis=1) == pytest.approx(1)
+
+
+def test_training_events_are_those_of_training_examples_once_and_before_their_cuts():
+    table = EventTable.of(events(), entity="who", time="day")
+    label = (pl.col("amount").fill_nan(0).sum() > 0).cast(pl.Int64)
+    task = task_at_cuts("spend", table, [7, 10], 13, horizon=3, label=label, known_until=20)
+    train = task.examples.filter((pl.col("fold") == -1) & (pl.col("entity") < 10))
+    seen = training_events(task, train).frame
+    assert seen["day"].max() < 10
+    assert seen["example"].n_unique() == 10
+    assert seen.height == 10 * 4  # days 0, 3, 6 and 9 of each, though each has two cuts
+    assert "who" not in seen.columns
+
+
+def test_the_same_backbone_serves_several_contestants_of_a_fold():
+    task = labelled("binary")
+    settings = Pretraining.model_validate(PRETRAINING)
+    train = task.examples.filter(pl.col("fold") == 0)
+    first = pretrained(task, train, SCHEMA, settings, 0)
+    assert pretrained(task, train, SCHEMA, settings, 0) is first
+    assert pretrained(task, train, SCHEMA, settings, 1) is not first
+
+
+def test_plans_and_schemas_are_inferred_named_or_given():
+    task = labelled("binary")
+    plan = infer_plan(task, task.examples)
+    assert (plan.numeric, plan.labels, plan.lags) == (("amount",), ("kind",), 3)
+    assert find_plan(None, task, task.examples) == plan
+    assert find_plan("physionet_death", task, task.examples).code == "parameter"
+    assert find_plan(plan, task, task.examples) is plan
+    with pytest.raises(ConfigError, match="no schema 'finanse'"):
+        schema_of(task, task.examples, "finanse")
+    with pytest.raises(ConfigError, match="a column that the task lacks: 'answer'"):
+        schema_of(task, task.examples, {"fields": [{"name": "answer", "field_type": "text"}]})
+    with pytest.raises(DataError, match="no training example has any event"):
+        training_events(task, task.examples.filter(pl.col("entity") >= 40))
+
+
+def test_an_answer_among_the_fields_of_the_events_is_the_business_of_the_leak_check():
+    frame = events().with_columns(closed=pl.col("who") % 2)
+    task = task_from_labels(
+        "closed",
+        EventTable.of(frame, entity="who", time="day"),
+        pl.DataFrame({"who": np.arange(40), "answer": np.arange(40) % 2}),
+        label="answer",
+        folds=2,
+    )
+    config = ContestConfig(task={"simulated": {}}, models={"lightgbm": SETTINGS["lightgbm"]})
+    with pytest.raises(DataError, match="leaks were found"):
+        run.look_for_leaks(task, run.build_models(config))
+    honest = labelled("binary")
+    run.look_for_leaks(honest, run.build_models(config))
+    told = honest.static.with_columns(pl.col("entity").mod(2).alias("told"))
+    with pytest.raises(DataError, match="told"):
+        run.look_for_leaks(replace(honest, static=told), run.build_models(config))
