@@ -6,6 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from domainformer.config import load_config
+from domainformer.evaluation.contest import ContestConfig
+from domainformer.evaluation.contest.run import build_models
+from domainformer.training import list_recipes
+
 SMALL = {"budget": 1, "inner_folds": 2, "bag": 1, "rounds": 5, "finalists": 1}
 SCHEMA = {"fields": [{"name": "kind", "field_type": "categorical_fixed"}]}
 TINY = {"overrides": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}}
@@ -122,6 +127,26 @@ def test_missing_and_infinite_numbers_count_as_missing(invoke, write):
     )
     outcome = invoke("evaluate", "--task", write(events=odd, labels=labels), "folds=[0]")
     assert outcome.code == 0, outcome.err
+
+
+def test_the_recipe_in_small(invoke, tmp_path):
+    recipe = next(one for one in list_recipes() if one.name == "order-simulated")
+    models = build_models(load_config(ContestConfig, recipe.path))
+    assert models["sequence"][1].pretraining == models["late"][1].pretraining  # made once
+    small = (
+        *("task={simulated: {entities: 60, events_per_entity: 16, folds: 2}}", "samples=20"),
+        f"models.lightgbm.boosting={json.dumps(SMALL)}",
+        f"models.late.boosting={json.dumps(SMALL)}",
+        "models.sequence.finetuning.epochs=1",
+        *(
+            f"models.{name}.pretraining.{setting}"
+            for name in ("sequence", "late")
+            for setting in ("training={max_steps: 2, context: 64}", f"model={json.dumps(TINY)}")
+        ),
+    )
+    outcome = invoke("evaluate", "--task", recipe.path, "--out", tmp_path / "out", "--json", *small)
+    assert outcome.code == 0, outcome.err
+    assert list(outcome.json["figures"]) == ["lightgbm", "sequence", "late"]
 
 
 def test_a_run_or_a_task(refused):
