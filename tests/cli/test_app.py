@@ -21,6 +21,7 @@ VERBS = (
     "pretrain",
     "finetune",
     "evaluate",
+    "ablate",
     "embed",
     "generate",
     "report",

@@ -12,10 +12,12 @@ For "is it better on my task": :mod:`~domainformer.evaluation.tasks` (what is ju
 :mod:`~domainformer.evaluation.comparison` and :mod:`~domainformer.evaluation.leaks`; the opponents
 are :mod:`~domainformer.evaluation.tabular_baseline` (aggregates into LightGBM),
 :mod:`~domainformer.evaluation.sequence_counts` and :mod:`~domainformer.evaluation.item_baselines`.
+"What is each choice of my run worth": :mod:`~domainformer.evaluation.ablations`.
 
 May import training, inference, models, tokenizers, data and what lies below.
 """
 
+from domainformer.evaluation.ablations import Ablation, AblationConfig, ablate, load_ablation
 from domainformer.evaluation.aggregates import aggregate_features
 from domainformer.evaluation.calibration import fit_calibrator
 from domainformer.evaluation.comparison import Comparison, FoldPrediction, evaluate_predictions
@@ -38,6 +40,10 @@ __all__ = [
     "evaluate",
     "Evaluation",
     "EVALUATION_FILE",
+    "ablate",
+    "Ablation",
+    "AblationConfig",
+    "load_ablation",
     "next_event",
     "NextEvent",
     "SlotResult",
