@@ -178,6 +178,7 @@ def drift(
         DataError: The table has no events.
 
     Example:
+        >>> import polars as pl
         >>> from domainformer.schema import DomainSchema, FieldSpec
         >>> schema = DomainSchema("shop", [FieldSpec("kind", "categorical_fixed")])
         >>> tokenizer = DomainTokenizer(schema).fit(pl.DataFrame({"kind": ["tea", "cake"] * 99}))
