@@ -253,17 +253,13 @@ def best_of(scores: npt.NDArray[Any], k: int) -> tuple[Ints, npt.NDArray[Any]]:
         >>> items.tolist(), values.tolist()
         ([[1, 2, 3]], [[0.7, 0.7, 0.2]])
     """
-    width = scores.shape[1]
-    near = np.arange(width)[None].repeat(len(scores), 0)
-    if k < width:
-        # Equal scores at the border are kept by number, too: all that reach the k-th score stay.
-        border = np.partition(scores, width - k, axis=1)[:, width - k]
-        masked = np.where(scores >= border[:, None], scores, -np.inf)
-        most = int((scores >= border[:, None]).sum(axis=1).max())
-        if most < width:
-            near = np.sort(np.argpartition(-masked, most - 1, axis=1)[:, :most], axis=1)
+    border = -np.partition(-scores, k - 1, axis=1)[:, k - 1, None]
+    above, level = scores > border, scores == border
+    room = k - above.sum(axis=1, keepdims=True)
+    kept = above | (level & (np.cumsum(level, axis=1, dtype=np.int32) <= room))
+    near = np.nonzero(kept)[1].reshape(-1, k)
     values = np.take_along_axis(scores, near, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    order = np.argsort(-values, axis=1, kind="stable")
     chosen = np.take_along_axis(near, order, axis=1)
     return chosen.astype(np.int64), np.take_along_axis(values, order, axis=1)
 
