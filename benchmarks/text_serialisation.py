@@ -120,7 +120,8 @@ def main():
             f"{task.name:<22}{name:<15}{line['tokens_per_event']:6.1f} tokens/event "
             f"{line['vocabulary']:6d} entries {line['parameters']:9,d} parameters  {shown}"
         )
-    keep = {"settings": vars(args), "train": train.height, "test": split.test.height}
+    settings = {name: value for name, value in vars(args).items() if name != "output"}
+    keep = {"settings": settings, "train": train.height, "test": split.test.height}
     result = keep | {"facts": facts, "comparison": found.to_json()}
     path = Path(args.output)
     everything = json.loads(path.read_text()) if path.is_file() else {}

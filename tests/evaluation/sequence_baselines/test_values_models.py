@@ -8,9 +8,10 @@ from domainformer.errors import ConfigError, DataError
 from domainformer.evaluation.contest.table import build_contestant
 from domainformer.evaluation.protocols import inner_split
 from domainformer.evaluation.public_tasks import simulated_order
-from domainformer.evaluation.sequence_baselines import Counts, Popular, Ranker, RepeatLast
+from domainformer.evaluation.sequence_baselines import GRU, Counts, Popular, Ranker, RepeatLast
 from domainformer.evaluation.sequence_baselines.ranker import find_contexts
 from domainformer.evaluation.sequence_baselines.values import ValueEvents
+from domainformer.evaluation.sequence_counts import CountSettings
 
 from .conftest import card_events, make_task
 
@@ -161,3 +162,17 @@ def test_settings_out_of_range_are_refused():
         Ranker(share=1.5)
     with pytest.raises(ConfigError, match="two candidates"):
         Ranker(candidates=1)
+
+
+def test_models_that_learn_from_validation_labels_say_so_and_do_without(kinds_task):
+    """A blend weighs them by a fit that is given no validation examples."""
+    train, valid, _ = split_of(kinds_task)
+    for model in (Popular(), RepeatLast(), Counts(settings=CountSettings()), SMALL):
+        assert model.learns_from_validation
+        said = model.fit(kinds_task, train, valid.clear(), 0).predict(kinds_task, valid)
+        other = kinds_task.labels(valid)
+        changed = valid.with_columns(label=pl.Series((other + 1) % kinds_task.n_classes))
+        again = model.fit(kinds_task, train, changed.clear(), 0).predict(kinds_task, valid)
+        assert (said == again).all()
+    assert GRU(refit=True).learns_from_validation
+    assert not GRU().learns_from_validation

@@ -8,12 +8,13 @@ the entity's own habits) as a model of a task; ``repeat_last`` bets on the value
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from domainformer.errors import DataError
+from domainformer.evaluation.sequence_baselines.holdout import with_validation
 from domainformer.evaluation.sequence_baselines.values import Mask, ValueEvents
 from domainformer.evaluation.sequence_counts import CountSettings, SequenceCounts, tune_counts
 from domainformer.evaluation.tasks import EXAMPLE, Task
@@ -29,6 +30,8 @@ class Popular:
 
     For a next_item task the shares are scores, so the ranking is that of popularity.
     """
+
+    learns_from_validation: ClassVar[bool] = True
 
     def fit(
         self, task: Task, examples_train: pl.DataFrame, examples_valid: pl.DataFrame, seed: int
@@ -60,6 +63,8 @@ class RepeatLast:
 
     The rest goes to all values by popularity, and all of it where there is no last value.
     """
+
+    learns_from_validation: ClassVar[bool] = True
 
     def fit(
         self, task: Task, examples_train: pl.DataFrame, examples_valid: pl.DataFrame, seed: int
@@ -111,6 +116,8 @@ class Counts:
         rounds: Passes of that choice.
     """
 
+    learns_from_validation: ClassVar[bool] = True
+
     settings: CountSettings | None = None
     rounds: int = 1
 
@@ -122,13 +129,11 @@ class Counts:
         Raises:
             DataError: The task is no multiclass next-value task.
         """
-        del seed
         events = ValueEvents.of(task)
+        examples_train, examples_valid = with_validation(task, examples_train, examples_valid, seed)
         train, valid = (events.trained(task, rows) for rows in (examples_train, examples_valid))
         settings = self.settings
         if settings is None:
-            if not valid.any():
-                raise DataError("there are no validation examples to choose by", where=task.name)
             sequences = events.sequences(train | valid)
             settings, _ = tune_counts(sequences, validation=valid, rounds=self.rounds)
         return FittedCounts(settings, train | valid)

@@ -27,6 +27,7 @@ from domainformer.evaluation.contest.schemas import (
     schema_of,
     training_events,
 )
+from domainformer.evaluation.sequence_baselines.holdout import with_validation
 from domainformer.evaluation.sequence_baselines.reader_model import (
     Encoder,
     Reader,
@@ -54,8 +55,7 @@ class GRU:
     """A GRU over events or over tokens.
 
     Args:
-        schema: A schema file, a preset, or a mapping with ``fields``; None: inferred from the
-            training histories.
+        schema: A schema file, a preset, or a mapping; None: inferred from training histories.
         units: What a step of the network is: an event (the mean of its tokens' embeddings), a
             token, or "auto": both are trained, and the lower validation loss is taken.
         context: Most tokens of a history, as for the Transformer.
@@ -102,14 +102,19 @@ class GRU:
                 f"there are no units {self.units!r}", next_step="auto, events, tokens"
             )
 
+    @property
+    def learns_from_validation(self) -> bool:
+        """Whether validation labels do more than stop the training."""
+        return self.refit
+
     def fit(
         self, task: Task, examples_train: pl.DataFrame, examples_valid: pl.DataFrame, seed: int
     ) -> FittedReader:
         """Train, stop by the validation examples.
 
         Raises:
-            DataError: The task is a next_item task, there are no validation examples, or no
-                training example has any event.
+            DataError: The task is a next_item task, there are too few examples, or no training
+                example has any event.
         """
         if task.kind not in _KINDS:
             raise DataError(
@@ -117,11 +122,11 @@ class GRU:
                 where=f"task {task.name!r}",
                 next_step="use a contestant for next items",
             )
+        examples_train, examples_valid = with_validation(task, examples_train, examples_valid, seed)
         schema = schema_of(task, examples_train, self.schema)
         events = training_events(task, examples_train)
         tokenizer = DomainTokenizer(schema, bpe_vocab_size=self.bpe_vocab_size).fit(events)
         labels = known_labels(task, examples_train)
-        known_labels(task, examples_valid)
         scale = Scale.of(labels) if task.kind == "regression" else Scale()
         units: list[Any] = ["events", "tokens"] if self.units == "auto" else [self.units]
         fits = [

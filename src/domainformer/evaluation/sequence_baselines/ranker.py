@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ import polars as pl
 from domainformer.errors import ConfigError, DataError
 from domainformer.evaluation.gbdt import lightgbm_module
 from domainformer.evaluation.sequence_baselines.candidates import CandidateFeatures, Candidates
+from domainformer.evaluation.sequence_baselines.holdout import with_validation
 from domainformer.evaluation.sequence_baselines.values import Mask, ValueEvents
 from domainformer.evaluation.sequence_counts import CountSettings, tune_counts
 from domainformer.evaluation.tasks import Task
@@ -59,6 +60,8 @@ class Ranker:
         ConfigError: A number is out of range.
     """
 
+    learns_from_validation: ClassVar[bool] = True
+
     contexts: Sequence[str] | None = None
     candidates: int = 16
     share: float = 0.5
@@ -88,11 +91,10 @@ class Ranker:
         """Choose counts and number of trees by the validation events, then learn from all.
 
         Raises:
-            DataError: The task is no multiclass next-value task, or a part has no examples.
+            DataError: The task is no multiclass next-value task, or there are too few examples.
         """
         events = ValueEvents.of(task)
-        if not examples_train.height or not examples_valid.height:
-            raise DataError("a ranker needs training and validation examples", where=task.name)
+        examples_train, examples_valid = with_validation(task, examples_train, examples_valid, seed)
         train, valid = (events.trained(task, rows) for rows in (examples_train, examples_valid))
         counts = CountSettings()
         if self.tune:
