@@ -10,11 +10,14 @@ from domainformer.data import EventTable
 from domainformer.errors import ConfigError, DataError
 from domainformer.evaluation.contest import ContestConfig, run
 from domainformer.evaluation.contest.boosting import find_plan, infer_plan
+from domainformer.evaluation.contest.neural import newest_events
 from domainformer.evaluation.contest.pretraining import Pretraining, pretrained
 from domainformer.evaluation.contest.schemas import schema_of, training_events
 from domainformer.evaluation.contest.table import build_contestant
 from domainformer.evaluation.protocols import inner_split
 from domainformer.evaluation.task_building import task_at_cuts, task_from_labels
+from domainformer.inference.fusion import read_histories
+from domainformer.tokenizers import DomainTokenizer
 
 SCHEMA = {"fields": [{"name": "kind", "field_type": "categorical_fixed"}]}
 TINY = {"overrides": {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}}
@@ -102,6 +105,33 @@ def test_the_same_backbone_serves_several_contestants_of_a_fold():
     first = pretrained(task, train, SCHEMA, settings, 0)
     assert pretrained(task, train, SCHEMA, settings, 0) is first
     assert pretrained(task, train, SCHEMA, settings, 1) is not first
+
+
+def test_cut_histories_fill_a_window_as_whole_ones_do():
+    rng = np.random.default_rng(2)
+    frame = pl.DataFrame(
+        {
+            "who": np.repeat(np.arange(8), 30),
+            "day": np.cumsum(rng.integers(0, 4, 240)),
+            "kind": rng.choice(["a", "b", "c"], 240),
+        }
+    )
+    task = task_from_labels(
+        "long",
+        EventTable.of(frame, entity="who", time="day"),
+        pl.DataFrame({"who": np.arange(8), "answer": np.arange(8) % 2}),
+        label="answer",
+        folds=2,
+    )
+    day = {"name": "day", "field_type": "temporal", "calendar_fields": [], "elapsed_bins": 4}
+    for fields in (SCHEMA["fields"], [*SCHEMA["fields"], day], [day]):
+        schema = schema_of(task, task.examples, {"fields": fields})
+        whole, cut = task.history(task.examples), newest_events(task, task.examples, schema, 8)
+        assert cut.n_events == 8 * 8
+        tokenizer = DomainTokenizer(schema).fit(whole)
+        rows = [read_histories(tokenizer, task.examples, one, "example", 8) for one in (whole, cut)]
+        for example in range(8):
+            assert rows[0][example].tolist() == rows[1][example].tolist()
 
 
 def test_plans_and_schemas_are_inferred_named_or_given():

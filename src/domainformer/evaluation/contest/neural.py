@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from domainformer.data import EventTable
 from domainformer.errors import ConfigError, DataError
 from domainformer.evaluation.contest.boosting import find_plan
 from domainformer.evaluation.contest.logits import average
@@ -26,6 +27,7 @@ from domainformer.evaluation.contest.schemas import GivenSchema, schema_of
 from domainformer.evaluation.task_features import FeaturePlan, TaskFeatures
 from domainformer.evaluation.tasks import EXAMPLE, LABEL, Task
 from domainformer.inference.fusion import FusionPredictor
+from domainformer.schema import DomainSchema
 from domainformer.training.fusion import fit_fusion
 from domainformer.training.fusion_config import FusionConfig
 
@@ -85,7 +87,9 @@ class SequenceModel:
             for rows in (examples_train, examples_valid)
         )
         schema = None if bundle is not None else schema_of(task, examples_train, self.schema)
-        events = task.history(pl.concat([examples_train, examples_valid]))
+        fields = schema if bundle is None else bundle.schema
+        both = pl.concat([examples_train, examples_valid])
+        events = newest_events(task, both, fields, self.finetuning.context)
         predictors = [
             fit_fusion(
                 train,
@@ -140,11 +144,25 @@ class FittedNeural:
     def predict(self, task: Task, examples: pl.DataFrame) -> npt.NDArray[np.float64]:
         """``[n]`` (chance of 1, or the number), or ``[n, classes]``, in the examples' order."""
         frame = _frame(task, examples, self.features)
-        history = task.history(examples)
+        first = self.predictors[0]
+        assert first.tokenizer is not None
+        history = newest_events(task, examples, first.tokenizer.schema, first.context)
         each = [
             _all_classes(one.predict_array(frame, history), one, task) for one in self.predictors
         ]
         return average(each, task.kind)
+
+
+def newest_events(
+    task: Task, examples: pl.DataFrame, schema: DomainSchema | None, context: int
+) -> EventTable:
+    """As much of each history as a window can hold, so that long ones are not copied.
+
+    An event has a token at least, and the event before the window tells the time that has passed.
+    Where sources have budgets a window may reach further back, so everything is kept.
+    """
+    whole = schema is None or bool(schema.sources)
+    return task.history(examples, last=None if whole else context)
 
 
 def _frame(task: Task, examples: pl.DataFrame, features: TaskFeatures | None) -> pl.DataFrame:
