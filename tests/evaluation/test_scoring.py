@@ -282,6 +282,15 @@ def test_long_histories_keep_at_least_half_a_context():
         assert np.abs(np.array(possible) - found.within.log_p[event, 0]).min() < 1e-4
 
 
+def test_a_longer_text_than_the_real_one_has_a_position_of_its_own():
+    """Completions draw texts of their own, which may reach behind the table of positions."""
+    grammar = grammar_of("text inside")
+    short = pack([[[4, 7, 9]] * 40], grammar)  # events of three ids; one with a text has up to five
+    model = model_for(grammar, "learned")
+    found = score_events(model, short, grammar, np.arange(40), context=CONTEXT, samples=8)
+    assert np.isfinite(found.history.log_p).all()
+
+
 def leaks(events, grammar, model):
     """Whether a history-only prediction changes with what it must not see.
 

@@ -82,6 +82,9 @@ def score_events(
     """
     chosen = np.unique(np.asarray(chosen, dtype=np.int64))
     most = max(1, MOST_BRANCHES // samples) if samples else None
+    if samples and model.config.position_encoding == "learned":
+        # A completion may be longer than what happened, and there is no position after the last.
+        context = min(context, model.config.max_position_embeddings - grammar.longest_event)
     windows = plan_scoring(events, chosen, context, most=most)
     shape = (len(chosen), len(grammar.slots))
     scores = EventScores(
