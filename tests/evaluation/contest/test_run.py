@@ -247,6 +247,25 @@ def test_configurations_that_contradict_themselves(values, said):
         build(ContestConfig, values)
 
 
+def test_a_blend_with_given_weights_costs_no_second_fit(monkeypatch, task, tmp_path):
+    """Twin: without weights the members are asked for the validation examples."""
+    for weights in ((0.25, 0.75), None):
+        models = {"base": Hint(2.0), "ours": Hint(0.5)}
+        models["blend"] = Blend(("base", "ours"), weights=weights)
+        folder = tmp_path / str(weights is None)
+        held(monkeypatch, task, tmp_path, models, output=str(folder))
+        cells = {name: folder / "predictions" / name / "fold-0-seed-0" for name in models}
+        assert (cells["base"] / "valid.parquet").exists() == (weights is None)
+        said = [
+            pl.read_parquet(one / "test.parquet")["prediction"].to_numpy() for one in cells.values()
+        ]
+        expected = average(said[:2], "binary", [0.25, 0.75])
+        assert np.allclose(said[2], expected) == (weights is not None)
+    for wrong in ((0.5,), (0.5, 0.6), (1.5, -0.5)):
+        with pytest.raises(ConfigError, match="shares that sum to 1"):
+            Blend(("base", "ours"), weights=wrong)
+
+
 def test_members_of_a_blend_are_models_of_the_contest():
     values = {"task": {"simulated": {}}, "models": {"blend": {"of": ["lightgbm", "joint"]}}}
     with pytest.raises(ConfigError, match="no such member: 'lightgbm'"):

@@ -39,13 +39,17 @@ class Blend:
         of: Their names: contestants, or (in a contest) names of its models, whose predictions are
             then used as they are.
         settings: Their settings by name, where the blend is fitted by itself.
+        weights: Their shares, in the order of ``of``, where these were chosen before on other data
+            than the tested; None: chosen on the validation examples, which costs a model that
+            learns from validation examples a second fit.
 
     Raises:
-        ConfigError: Fewer than two members, or one twice.
+        ConfigError: Fewer than two members, one twice, or weights that are not shares of theirs.
     """
 
     of: tuple[str, ...] = ("lightgbm", "joint")
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.of) < 2 or len(set(self.of)) < len(self.of):
@@ -53,6 +57,19 @@ class Blend:
                 f"a blend needs at least two different members, not {list(self.of)}",
                 next_step="for example of: [lightgbm, joint]",
             )
+        given = self.weights
+        if given is not None and (
+            len(given) != len(self.of) or min(given) < 0 or abs(sum(given) - 1) > 1e-6
+        ):
+            raise ConfigError(
+                f"the weights of a blend of {len(self.of)} are as many shares that sum to 1",
+                why=f"they are {list(given)}",
+            )
+
+    @property
+    def shares(self) -> dict[str, float] | None:
+        """The weights by member, where they are given."""
+        return None if self.weights is None else dict(zip(self.of, self.weights, strict=True))
 
     def fit(
         self, task: Task, examples_train: pl.DataFrame, examples_valid: pl.DataFrame, seed: int
@@ -62,10 +79,10 @@ class Blend:
         said: dict[str, Floats] = {}
         for name in self.of:
             model = build_contestant(name, self.settings.get(name), where=f"blend.settings.{name}")
-            fitted[name] = model.fit(task, examples_train, examples_valid, seed)
-            said[name] = held_back(model, fitted[name], task, examples_train, examples_valid, seed)
-        weights = choose_weights(task, examples_valid, said)
-        return FittedBlend(fitted, weights)
+            fitted[name] = one = model.fit(task, examples_train, examples_valid, seed)
+            if self.shares is None:
+                said[name] = held_back(model, one, task, examples_train, examples_valid, seed)
+        return FittedBlend(fitted, self.shares or choose_weights(task, examples_valid, said))
 
 
 @dataclass(frozen=True, eq=False)

@@ -203,7 +203,7 @@ class _Rounds:
         self._blended = {
             member
             for _, model, _ in models.values()
-            if isinstance(model, Blend)
+            if isinstance(model, Blend) and model.shares is None
             for member in model.of
         }
 
@@ -243,8 +243,9 @@ class _Rounds:
         started = time.perf_counter()
         facts: dict[str, Any] = {"settings": settings, "versions": versions()}
         if isinstance(model, Blend):
-            said = {member: _valid(cells[member], member) for member in model.of}
-            facts["weights"] = choose_weights(self.task, valid, said)
+            facts["weights"] = model.shares or choose_weights(
+                self.task, valid, {member: _valid(cells[member], member) for member in model.of}
+            )
             each = [cells[member].test for member in model.of]
             test: npt.NDArray[Any] = average(
                 each, self.task.kind, [facts["weights"][member] for member in model.of]
