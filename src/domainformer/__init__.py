@@ -71,11 +71,18 @@ if TYPE_CHECKING:
     from domainformer.evaluation.evaluate import evaluate
     from domainformer.evaluation.next_event import next_event
     from domainformer.evaluation.probe import probe
-    from domainformer.inference import Bundle, extend_bundle, load_bundle, save_bundle
+    from domainformer.inference import (
+        Bundle,
+        ItemRecommender,
+        extend_bundle,
+        load_bundle,
+        save_bundle,
+    )
     from domainformer.inference.embed import embed, embed_to_parquet
     from domainformer.inference.fusion import FusionPredictor
     from domainformer.inference.generate import generate
     from domainformer.inference.late_fusion import late_fusion_frame
+    from domainformer.inference.recommend import recommend
     from domainformer.models import (
         Collator,
         DCNv2CrossLayer,
@@ -130,10 +137,12 @@ if TYPE_CHECKING:
     from domainformer.training import (
         FusionConfig,
         HorizonConfig,
+        ItemsConfig,
         MaskedFieldConfig,
         RunConfig,
         RunResult,
         fit_fusion,
+        fit_items,
         pretrain,
     )
     from domainformer.training.finetune import finetune
@@ -210,6 +219,10 @@ __all__ = [
     "fit_fusion",
     "FusionPredictor",
     "late_fusion_frame",
+    "ItemsConfig",
+    "fit_items",
+    "ItemRecommender",
+    "recommend",
     "Bundle",
     "load_bundle",
     "save_bundle",
@@ -289,12 +302,14 @@ _PACKAGES = {
     "inference": (
         "Bundle",
         "FusionPredictor",
+        "ItemRecommender",
         "late_fusion_frame",
         "embed",
         "embed_to_parquet",
         "extend_bundle",
         "generate",
         "load_bundle",
+        "recommend",
         "save_bundle",
     ),
     "models": (
@@ -351,11 +366,13 @@ _PACKAGES = {
     "training": (
         "FusionConfig",
         "HorizonConfig",
+        "ItemsConfig",
         "MaskedFieldConfig",
         "RunConfig",
         "RunResult",
         "finetune",
         "fit_fusion",
+        "fit_items",
         "pretrain",
     ),
 }
