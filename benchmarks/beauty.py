@@ -208,7 +208,10 @@ def main():
     mean = averaged(networks) if len(networks) > 1 else networks[0]
     if len(networks) > 1:
         bench.judge("ours alone, averaged", args.seeds[0], mean)
-    bench.judge("ours + counts, averaged", args.seeds[0], join(weighing, [mean, *counts]))
+    name = "ours + transitions + EASE" if len(counts) > 1 else "ours + transitions"
+    if len(networks) > 1 or len(counts) > 1:
+        name += ", averaged" if len(networks) > 1 else ""
+        bench.judge(name, args.seeds[0], join(weighing, [mean, *counts]))
     bench.compare()
     if args.save:
         catalogue = pl.Series("item_id", bench.task.classes, dtype=pl.Int32)
