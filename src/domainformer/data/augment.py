@@ -9,6 +9,10 @@ event to its last, what is written in the history counts for more than what was 
     unknown        BOS  UNK   unit=12 …  UNK   unit=12 …  dir=5 unit=40 …
     missing        BOS  NONE  unit=12 …  NONE  unit=12 …  dir=5 unit=40 …
 
+Only habits are renamed: values that a history shows at least three times, and in at least a tenth of
+the events that have the field. The items of a basket are seldom the same twice; there renaming would
+hide what is to be learned, and teach nothing of repetition.
+
 Unknown and missing values, too, come in runs, and a model that never met one in training has no
 idea what to do after it. This is word dropout (Iyyer et al. 2015, "Deep
 Unordered Composition Rivals Syntactic Methods", section 3.2) for the values of a history, kept
@@ -25,6 +29,11 @@ import numpy.typing as npt
 
 from domainformer.data.tokens import Ints
 from domainformer.errors import ConfigError
+
+
+# What makes a value a habit: so many occurrences, and such a share of its field's.
+_FEWEST = 3
+_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,13 @@ class Interchangeable:
 class ValueSubstitution:
     """Replace values of a history by others of their field, consistently.
 
-    Each value of the history is chosen with probability ``rate``, and all its occurrences become
+    Each habit of the history is chosen with probability ``rate``, and all its occurrences become
     one other token: the field's unknown token, its missing token, or a value drawn at random, each
     of the three with equal probability.
 
     Args:
         groups: The fields, as sets of ids.
-        rate: Probability of a value to be replaced, in [0, 1].
+        rate: Probability of a habitual value to be replaced, in [0, 1].
         vocab_size: Number of ids.
 
     Raises:
@@ -58,8 +67,8 @@ class ValueSubstitution:
 
     Example:
         >>> swap = ValueSubstitution([Interchangeable((5, 6, 7), (4,))], 1.0, vocab_size=9)
-        >>> swap(np.array([1, 5, 8, 5, 6]), np.random.default_rng(2)).tolist()
-        [1, 4, 8, 4, 7]
+        >>> swap(np.array([1, 5, 8, 5, 6, 5]), np.random.default_rng(2)).tolist()
+        [1, 4, 8, 4, 6, 4]
     """
 
     groups: Sequence[Interchangeable]
@@ -81,16 +90,24 @@ class ValueSubstitution:
 
     def __call__(self, ids: Ints, rng: np.random.Generator) -> Ints:
         """The ids of one history with some values replaced; the input is left as it is."""
-        present = np.unique(ids)
+        present, counts = np.unique(ids, return_counts=True)
         groups = self._group_of_id[present]
         # One draw per value, whatever its group: the order of ids decides, nothing else.
-        chosen = (rng.random(len(present)) < self.rate) & (groups >= 0)
+        chosen = (rng.random(len(present)) < self.rate) & self._habits(groups, counts)
         if not chosen.any():
             return ids
         table = np.arange(self.vocab_size, dtype=ids.dtype)
         for value, number in zip(present[chosen].tolist(), groups[chosen].tolist(), strict=True):
             table[value] = self._substitute(self.groups[number], rng)
         return table[ids]
+
+    def _habits(self, groups: Ints, counts: Ints) -> npt.NDArray[np.bool_]:
+        """Which values of a history are frequent within their field; −1 is no field."""
+        owned = groups >= 0
+        of_field = np.bincount(groups[owned], counts[owned], minlength=len(self.groups))
+        habits: npt.NDArray[np.bool_] = owned & (counts >= _FEWEST)
+        habits[habits] = counts[habits] >= _SHARE * of_field[groups[habits]]
+        return habits
 
     @staticmethod
     def _substitute(group: Interchangeable, rng: np.random.Generator) -> int:
