@@ -9,9 +9,9 @@ event to its last, what is written in the history counts for more than what was 
     unknown        BOS  UNK   unit=12 …  UNK   unit=12 …  dir=5 unit=40 …
     missing        BOS  NONE  unit=12 …  NONE  unit=12 …  dir=5 unit=40 …
 
-Only habits are renamed: values that a history shows at least three times, and in at least a tenth of
-the events that have the field. The items of a basket are seldom the same twice; there renaming would
-hide what is to be learned, and teach nothing of repetition.
+Only habits are renamed: values that a history shows at least three times, and in at least a tenth
+of the events that have the field. The items of a basket are seldom the same twice; there renaming
+would hide what is to be learned, and teach nothing of repetition.
 
 Unknown and missing values, too, come in runs, and a model that never met one in training has no
 idea what to do after it. This is word dropout (Iyyer et al. 2015, "Deep
@@ -29,7 +29,6 @@ import numpy.typing as npt
 
 from domainformer.data.tokens import Ints
 from domainformer.errors import ConfigError
-
 
 # What makes a value a habit: so many occurrences, and such a share of its field's.
 _FEWEST = 3
