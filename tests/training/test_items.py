@@ -161,3 +161,29 @@ def test_bad_input_is_told():
     named = ItemRecommender([model], pl.Series("sku", [str(n) for n in range(RING)]))
     with pytest.raises(DataError, match="is Int64, the catalogue String"):
         named.recommend(table)
+
+
+def test_a_catalogue_smaller_than_the_cutoff_has_a_validation():
+    items = np.tile(np.arange(4), 30)
+    histories = ItemHistories(items, np.arange(0, 121, 4), 4)
+    judged = histories.without_last(1), histories.last(1)
+    fit = fit_items(
+        histories.without_last(1), config(epochs=2, evaluate_every=1), validation=judged
+    )
+    assert [entry["recall@10"] for entry in fit.curve] == [1.0, 1.0]
+    nobody = histories.take(np.empty(0, np.int64)), np.empty(0, np.int64)
+    with pytest.raises(DataError, match="nothing to stop by"):
+        fit_items(histories, config(epochs=1), validation=nobody)
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    fit_items(rings(10), config(epochs=1, threads=before + 1))
+    assert torch.get_num_threads() == before
+
+
+def test_a_catalogue_keeps_its_order():
+    table = EventTable.of(pl.DataFrame({"who": [1, 1, 2], "item": ["a", "c", "b"]}), entity="who")
+    histories = ItemHistories.of(table, "item", ["c", "b", "a"])
+    assert histories.items.tolist() == [2, 0, 1]
+    assert ItemHistories.of(table, "item").items.tolist() == [0, 2, 1]

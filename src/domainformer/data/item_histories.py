@@ -57,7 +57,7 @@ class ItemHistories:
         Args:
             table: Events in order of time.
             item: Name of the item column.
-            catalogue: All items; those of the table, sorted, where it is not given.
+            catalogue: All items in the order of their numbers; None: those of the table, sorted.
 
         Raises:
             DataError: There is no such column, it has nulls, or an item not of the catalogue.
@@ -65,7 +65,7 @@ class ItemHistories:
         if item not in table.frame.columns:
             raise DataError(f"there is no column {item!r}", where=repr(table))
         column = table.frame[item]
-        known = sorted(column.drop_nulls().unique().to_list() if catalogue is None else catalogue)
+        known = list(column.drop_nulls().unique().sort() if catalogue is None else catalogue)
         numbers = column.replace_strict(known, range(len(known)), default=None)
         if numbers.null_count():
             row = int(numbers.is_null().arg_true()[0])

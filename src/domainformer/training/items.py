@@ -79,20 +79,27 @@ def fit_items(
         progress: Called with each entry of the curve.
 
     Raises:
-        DataError: No history has an item, or the loss is no number.
+        DataError: No history has an item, the validation is empty, or the loss is no number.
     """
     config = config or ItemsConfig()
     if not len(histories.items):
         raise DataError("there is nothing to learn from", why="no history has an item")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    state = torch.random.get_rng_state()
+    if validation is not None and not validation[0].n_users:
+        raise DataError(
+            "there is nothing to stop by",
+            why="the validation has no history",
+            next_step="give the item that follows some histories, or leave validation out",
+        )
+    state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     try:
         torch.manual_seed(config.seed)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
         run = _Run(histories, config, attributes)
         return run.fit(validation, exclude_seen, stop_after, progress)
     finally:
         torch.random.set_rng_state(state)
+        torch.set_num_threads(threads)
 
 
 def item_batches(lengths: Ints, size: int, rng: np.random.Generator) -> list[Ints]:
@@ -262,7 +269,7 @@ class _Run:
         self, histories: ItemHistories, targets: Ints, exclude_seen: bool
     ) -> dict[str, float]:
         recommender = ItemRecommender([self.model.eval()], exclude_seen=exclude_seen)
-        best, _ = recommender.best(histories, CUTOFF)
+        best, _ = recommender.best(histories, min(CUTOFF, histories.n_items))
         _, rank = np.nonzero(best == targets[:, None])
         n = histories.n_users
         return {"recall@10": len(rank) / n, "ndcg@10": float((1 / np.log2(2 + rank)).sum()) / n}
