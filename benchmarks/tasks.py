@@ -101,7 +101,7 @@ def figures_of(name, comparison, config, needed, goal, command=None):
                 "mean": figures[METRIC].mean,
                 "standard_error": figures[METRIC].error,
                 "folds": [cell[METRIC] for cell in cells],
-                "goal": needed if model == BASELINE else goal,
+                "goal": needed if model.startswith(BASELINE) else goal,
                 "difference": None if against is None else vars(against),
                 "others": {other: vars(one) for other, one in figures.items() if other != METRIC},
                 "seeds": sorted({cell["seed"] for cell in cells}),
@@ -119,7 +119,7 @@ def show(one):
     against = one["difference"]
     p = "" if against is None else f"  {against['value']:+.4f} p {against['p_value']:.3f}"
     print(
-        f"{one['task']:<38}{one['model']:<10}{one['mean']:.4f}{error:<10} goal {one['goal']:.4f}"
+        f"{one['task']:<38}{one['model']:<15}{one['mean']:.4f}{error:<10} goal {one['goal']:.4f}"
         f"  {reached}{p}  {one['seconds']:.0f} s",
         flush=True,
     )
