@@ -1,5 +1,8 @@
 """Beams over item tokens: as wide as the catalogue they are brute force, and always real items."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -34,6 +37,7 @@ def make_table():
 
 
 TABLE = make_table()
+module = sys.modules[recommend.__module__]  # the package gives the function by this name
 
 
 def make_bundle(*fields, context=24, seed=0, **more):
@@ -127,8 +131,33 @@ def test_the_context_keeps_the_newest_events():
     assert np.allclose(found["log_probability"], brute_force(short, TABLE)["score"], atol=1e-4)
 
 
+def test_a_step_never_holds_more_chances_than_allowed(monkeypatch):
+    """Many short histories would fit into ``batch_tokens``; a large vocabulary must not."""
+    bundle = make_bundle(SEMANTIC, KIND)
+    whole = recommend(bundle, TABLE, 3, beam=4)
+    monkeypatch.setattr(module, "_MOST_CHANCES", 4 * bundle.tokenizer.vocab_size)
+    batches = []
+    run = module._BeamSearch.run
+    monkeypatch.setattr(
+        module._BeamSearch, "run", lambda self, rows: batches.append(len(rows)) or run(self, rows)
+    )
+    found = recommend(bundle, TABLE, 3, beam=4)
+    assert batches == [1] * 5
+    assert found["product"].equals(whole["product"])
+
+
 def test_what_cannot_be_answered_is_refused():
     bundle = make_bundle(KIND, SEMANTIC)
+    nobody = replace(
+        bundle.tokenizer.encode(TABLE),
+        event_offsets=np.zeros(1, np.int64),
+        entity_offsets=np.zeros(1, np.int64),
+        entity_ids=pl.Series([], dtype=pl.String),
+        ids=np.empty(0, np.uint8),
+        times=np.empty(0, np.int64),
+    )
+    with pytest.raises(DataError, match="no entities"):
+        recommend(make_bundle(KIND, SEMANTIC), nobody, 1)
     with pytest.raises(DataError, match="do not begin with the field 'product'"):
         recommend(bundle, TABLE, field="product")
     with pytest.raises(InputError, match="no field 'prodct'"):

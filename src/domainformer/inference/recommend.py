@@ -29,13 +29,14 @@ from domainformer.data.histories import NewestHistories
 from domainformer.errors import DataError, InputError, nearest
 from domainformer.inference.bundle import Bundle
 from domainformer.inference.embed import Source, tokenized
-from domainformer.inference.items import LOG_PROBABILITY, RANK, ItemRecommender
+from domainformer.inference.items import LOG_PROBABILITY, RANK, ItemRecommender, best_of
 from domainformer.tokenizers import DomainTokenizer, SemanticIdTokenizer, Slot
 from domainformer.tokenizers.semantic import PrefixTrie
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 DEFAULT_BEAM = 50
+_MOST_CHANCES = 1 << 24  # numbers of one step: a probability of every id for every beam
 
 
 def recommend(
@@ -83,9 +84,8 @@ def recommend(
     beam = max(k, DEFAULT_BEAM) if beam is None else beam
     if not 1 <= k <= min(beam, len(paths.names)):
         raise InputError(
-            f"k is {k}",
+            f"k is {k}; it must be from 1 to the width of the beam and the number of items",
             why=f"the beam is {beam} wide, there are {len(paths.names)} items",
-            next_step="ask for fewer items, or take a wider beam",
         )
     search = _BeamSearch(model, paths, min(beam, len(paths.names)))
     return _search_all(search, histories, k, batch_tokens, progress)
@@ -186,11 +186,11 @@ class _BeamSearch:
         nodes: Ints = np.zeros((count, 1), np.int64)
         scores: Floats = np.zeros((count, 1))
         for depth, slot in enumerate(self.paths.slots):
-            allowed = trie.allowed(depth, nodes.ravel()).reshape(*nodes.shape, -1)
+            different, which = np.unique(nodes, return_inverse=True)  # at first all are the root
+            allowed = trie.allowed(depth, different)[which.reshape(nodes.shape)]
             here = self._log_p[..., torch.from_numpy(slot.ids)].numpy()
             here = np.where(allowed, scores[..., None] + here, -np.inf).reshape(count, -1)
-            kept = np.argsort(-here, axis=1, kind="stable")[:, : self.beam]
-            scores = np.take_along_axis(here, kept, axis=1)
+            kept, scores = best_of(here, min(self.beam, here.shape[1]))
             parents, labels = np.divmod(kept, slot.width)
             before = np.take_along_axis(nodes, parents, axis=1)
             before[np.isneginf(scores)] = -1
@@ -245,6 +245,8 @@ def _search_all(
     events, entity = tokenized(bundle, source)
     context = bundle.context - len(paths.slots) + 1
     keys = events.entity_ids
+    if not len(keys):
+        raise DataError("there are no entities", next_step="check the events and their filters")
     histories = NewestHistories.of(
         events,
         keys,
@@ -253,7 +255,8 @@ def _search_all(
         budgets=bundle.tokenizer.budgets,
     )
     held = 1 if len(paths.slots) == 1 else search.beam
-    step = max(1, batch_tokens // (held * max(1, int(histories.lengths.max(initial=1)))))
+    step = batch_tokens // (held * int(histories.lengths.max(initial=1)))
+    step = max(1, min(step, _MOST_CHANCES // (held * bundle.tokenizer.vocab_size)))
     parts: list[dict[str, Any]] = []
     for start in range(0, len(keys), step):
         chosen = np.arange(start, min(start + step, len(keys)))
