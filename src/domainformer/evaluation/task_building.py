@@ -72,7 +72,8 @@ def task_from_labels(
 
     Raises:
         DataError: One class, a class with fewer entities than folds, a label that varies within an
-            entity, NaN or infinite labels, or a static table that contains the label.
+            entity, NaN or infinite labels, a static table that contains the label, or labels of
+            entities that the events do not name.
 
     Example:
         >>> events = pl.DataFrame({"id": [1, 2, 3, 4], "x": [1, 2, 3, 4], "died": [0, 1, 0, 1]})
@@ -80,9 +81,8 @@ def task_from_labels(
         Task('death', binary, 4 examples of 4 entities, 4 tested in 2 folds by entity, ...)
     """
     found = read_labels(table if labels is None else labels, _first(labels, table), label)
-    found = found.rename({found.columns[0]: ENTITY, label: LABEL}).with_columns(
-        pl.col(ENTITY).cast(table.entity_ids.dtype)
-    )
+    found = found.rename({found.columns[0]: ENTITY, label: LABEL})
+    found = _as_entities(found, table, "labels")
     unlabelled = found[LABEL].null_count()
     found = found.drop_nulls(LABEL).sort(ENTITY)
     classes, values = encode_labels(found[LABEL], kind, name, folds)
@@ -278,7 +278,26 @@ def _static(
             next_step="drop the column: a model would read the answer",
         )
     named = static.rename({static.columns[0]: ENTITY})
-    return named.with_columns(pl.col(ENTITY).cast(table.entity_ids.dtype))
+    return _as_entities(named, table, "static columns")
+
+
+def _as_entities(rows: pl.DataFrame, table: EventTable, what: str) -> pl.DataFrame:
+    """Rows whose entities have the type that the events give them, some of which have events."""
+    ids, named = table.entity_ids, rows[ENTITY].drop_nulls()
+    try:
+        rows = rows.with_columns(pl.col(ENTITY).cast(ids.dtype))
+        known = bool(rows[ENTITY].is_in(ids.implode()).any())
+    except pl.exceptions.PolarsError:
+        known = False
+    if not known:
+        raise DataError(
+            f"the {what} name no entity of the events",
+            where=f"column {table.entity!r}",
+            why=f"they have {named.head(3).to_list()} ({named.dtype}), the events "
+            f"{ids.head(3).to_list()} ({ids.dtype})",
+            next_step="name entities alike in both tables",
+        )
+    return rows
 
 
 def _first(labels: pl.DataFrame | None, table: EventTable) -> str:

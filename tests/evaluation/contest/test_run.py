@@ -191,6 +191,20 @@ def test_weights_against_a_grid(kind):
     assert simplex_weights(said, y, kind)[0] == pytest.approx(best, abs=0.02)
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e9])
+def test_a_member_that_is_far_off_does_not_hide_which_of_the_others_is_better(unit):
+    rng = np.random.default_rng(0)
+    y = 5 + rng.normal(size=400)
+    noise = [s * rng.normal(size=400) for s in (0.3, 0.6)]
+    weights = simplex_weights(
+        [*(unit * (y + one) for one in noise), np.full(400, -100 * unit)], unit * y, "regression"
+    )
+    # The best share of the first of two, in closed form.
+    first, second = noise
+    best = -(second * (first - second)).sum() / ((first - second) ** 2).sum()
+    assert weights == pytest.approx([best, 1 - best, 0], abs=0.01)
+
+
 def test_curves(task):
     perfect = held_cells(task, lambda y: 0.1 + 0.8 * y)
     curves = curves_of(task, {"a": perfect})

@@ -29,6 +29,7 @@ from domainformer.evaluation.tasks import LABEL, Fitted, Kind, Model, Task
 
 Floats = npt.NDArray[np.float64]
 _STEPS = 2000
+_LEAST, _STILL = 1e-15, 1e-7
 
 
 @dataclass(frozen=True)
@@ -154,17 +155,38 @@ def simplex_weights(predictions: Sequence[Floats], labels: npt.NDArray[Any], kin
         target = np.eye(logits.shape[2])[labels.astype(np.int64)]
     else:
         target = labels.astype(np.float64)[:, None]
+    if kind == "regression":  # in standard deviations: the unit of a label must not matter
+        center, spread = target.mean(), target.std() or 1.0
+        logits, target = (logits - center) / spread, (target - center) / spread
     weights = np.full(len(logits), 1 / len(logits))
-    scale = 0.0
+    step, loss = 1.0, _loss(weights, logits, target, kind)
     for _ in range(_STEPS):
         mixed = np.tensordot(weights, logits, 1)
-        mixed = mixed if kind == "multiclass" else mixed[:, 0]
-        said = from_logits(mixed, kind).reshape(target.shape)
-        gradient = np.einsum("nc,mnc->m", said - target, logits) / len(labels)
+        said = from_logits(mixed if kind == "multiclass" else mixed[:, 0], kind)
+        gradient = np.einsum("nc,mnc->m", said.reshape(target.shape) - target, logits)
         gradient -= weights @ gradient
-        scale = max(scale, float(np.abs(gradient).max()))
-        if scale == 0 or np.abs(gradient * weights).max() < 1e-9 * max(scale, 1.0):
+        # A member that is far off has a huge gradient whatever its weight: the step follows the
+        # loss instead, and no weight changes by more than e at once.
+        tried = weights * np.exp(np.clip(-step * gradient / len(labels), -1, 1))
+        tried = np.maximum(tried / tried.sum(), _LEAST)
+        tried /= tried.sum()
+        found = _loss(tried, logits, target, kind)
+        if found <= loss:
+            if np.abs(tried - weights).max() < _STILL * min(step, 1.0):
+                return tried
+            weights, loss, step = tried, found, 1.5 * step
+        elif step < _LEAST:
             break
-        weights = weights * np.exp(-0.5 * gradient / scale)
-        weights /= weights.sum()
+        else:
+            step /= 2
     return weights
+
+
+def _loss(weights: Floats, logits: Floats, target: Floats, kind: Kind) -> float:
+    """Mean log-loss (or squared error, halved) of the weighted logits."""
+    mixed = np.tensordot(weights, logits, 1)
+    if kind == "regression":
+        return float(((mixed - target) ** 2).mean() / 2)
+    if kind == "binary":
+        return float((np.logaddexp(0.0, mixed) - target * mixed).mean())
+    return float((np.logaddexp.reduce(mixed, axis=1) - (target * mixed).sum(axis=1)).mean())

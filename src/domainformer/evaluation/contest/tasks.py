@@ -8,6 +8,8 @@ import polars as pl
 
 from domainformer.artifacts import fingerprint
 from domainformer.data import EventTable
+from domainformer.data.frames import check_columns
+from domainformer.data.readers import scan
 from domainformer.errors import DataError, nearest
 from domainformer.evaluation.contest.config import LabelConfig, TaskConfig
 from domainformer.evaluation.next_tasks import next_item_task, next_value_task
@@ -65,7 +67,7 @@ def _columns(config: TaskConfig) -> list[str] | None:
 def _labelled(name: str, table: EventTable, asked: LabelConfig) -> Task:
     labels = static = None
     if asked.table is not None:
-        rows = _one_per_entity(asked.table, table.entity)
+        rows = _one_per_entity(asked.table, table)
         if asked.column not in rows.columns:
             raise DataError(
                 f"there is no column {asked.column!r}",
@@ -107,8 +109,16 @@ def _at_cuts(name: str, table: EventTable, config: TaskConfig) -> Task:
                 f"there is no column {asked.column!r}",
                 next_step=nearest(asked.column, table.frame.columns),
             )
+        dtype = table.frame[asked.column].dtype
+        if not (dtype.is_numeric() or dtype == pl.Boolean):
+            raise DataError(
+                f"there is no {asked.label} of {asked.column!r}",
+                where="task.cuts.column",
+                why=f"it is {dtype}, and not a number",
+                next_step="name a column of numbers, or take the label any_event or no_event",
+            )
         label = getattr(pl.col(asked.column), asked.label)()
-    static = None if asked.static is None else _one_per_entity(asked.static, table.entity)
+    static = None if asked.static is None else _one_per_entity(asked.static, table)
     return task_at_cuts(
         name,
         table,
@@ -123,17 +133,15 @@ def _at_cuts(name: str, table: EventTable, config: TaskConfig) -> Task:
     )
 
 
-def _one_per_entity(path: str, entity: str) -> pl.DataFrame:
-    """A table with one row per entity, the entity first."""
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"there is no file {path}", next_step="check the path")
-    rows = pl.read_csv(file) if file.suffix == ".csv" else pl.read_parquet(file)
-    if entity not in rows.columns:
-        raise DataError(
-            f"there is no column {entity!r}", where=path, next_step=nearest(entity, rows.columns)
-        )
-    rows = rows.select(entity, pl.exclude(entity))
+def _one_per_entity(path: str, table: EventTable) -> pl.DataFrame:
+    """A file with one row per entity, the entity first; rows without an entity are left out."""
+    source = scan(path)
+    entity = table.entity
+    check_columns((entity,), source.schema(), where=path)
+    # Where events name entities by text, 007 is no number here either.
+    as_text = (entity,) if source.format == "CSV" and table.entity_ids.dtype == pl.String else ()
+    rows, _ = source.collect(text=as_text)
+    rows = rows.select(entity, pl.exclude(entity)).drop_nulls(entity)
     if rows[entity].is_duplicated().any():
         twice = rows.filter(pl.col(entity).is_duplicated())[entity][0]
         raise DataError(
