@@ -8,7 +8,7 @@ import pytest
 
 from domainformer.data.keys import NULL_TIME
 from domainformer.training import HorizonConfig
-from domainformer.training.horizon_targets import look_ahead
+from domainformer.training.horizon_targets import look_ahead, sums_between
 
 
 @pytest.mark.parametrize("roles", [None, "by_time", "by_third"])
@@ -39,3 +39,11 @@ def test_events_without_a_time_ask_nothing(cases):
     assert fast.asked.tolist() == [
         a is not None for a in cases.slow_horizons(case, case.dataset(), config)
     ]
+
+
+def test_equal_sums_are_equal_numbers_wherever_they_stand():
+    rng = np.random.default_rng(0)
+    running = np.concatenate([[0.0], np.cumsum(rng.choice([9.99, 23.37], 20_000))])
+    first = np.arange(len(running) - 3)
+    assert len(np.unique(running[first + 3] - running[first])) > 4  # 0 to 3 of the larger size
+    assert len(np.unique(sums_between(running, first, first + 3))) == 4

@@ -30,6 +30,7 @@ from domainformer.training.horizon_targets import (
     count_ids,
     own_events,
     sizes_of_events,
+    sums_between,
     values_ahead,
 )
 from domainformer.training.objective_config import HorizonConfig
@@ -93,7 +94,7 @@ class Questions:
             for shard, one in zip(rows.shards, ahead, strict=True):
                 running = sizes_of_events(shard, own_events(rows, shard), size)
                 event = np.flatnonzero(one.asked)
-                found.append(running[one.stop[event]] - running[event + 1])
+                found.append(sums_between(running, event + 1, one.stop[event]))
             sums = np.concatenate(found)
             inner = np.unique(np.quantile(sums, shares))
             edges.append(inner[inner > sums.min()])  # no bin below the smallest
@@ -167,7 +168,7 @@ class Answers:
         )
         counts = np.searchsorted(asked.count_edges, stop - events - 1, side="right")
         sums = [
-            np.searchsorted(edges, running[number][stop] - running[number][events + 1], "right")
+            np.searchsorted(edges, sums_between(running[number], events + 1, stop), "right")
             for edges, running in zip(asked.sum_edges, self.running, strict=True)
         ]
         return np.arange(len(events)), np.column_stack([values, counts, *sums]).astype(np.int64)

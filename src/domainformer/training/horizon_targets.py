@@ -136,6 +136,20 @@ def sizes_of_events(shard: Any, own: Mask, size_of_id: Floats) -> Floats:
     return np.concatenate([[0.0], np.cumsum(np.where(own, sizes, 0.0))])
 
 
+def sums_between(running: Floats, first: Ints, stop: Ints) -> npt.NDArray[np.float32]:
+    """Sums over some events, from a running sum; equal sums are equal numbers.
+
+    A difference of running sums carries the rounding of all that came before, which would scatter
+    equal sums over the bins around them; float32 has no room for it.
+
+    Example:
+        >>> running = np.cumsum([0.0, 0.1, 0.2, 0.3])
+        >>> float(running[3] - running[2]), float(sums_between(running, np.array(2), np.array(3)))
+        (0.30000000000000004, 0.30000001192092896)
+    """
+    return (running[stop] - running[first]).astype(np.float32)
+
+
 def values_ahead(
     shard: Any, events: Ints, stop: Ints, class_of_id: Ints, n_classes: int
 ) -> npt.NDArray[np.bool_]:
@@ -151,14 +165,16 @@ def values_ahead(
     Returns:
         [n, n_classes].
     """
-    first, last = int(events[0]), int(max(stop.max(), events[-1] + 1))
-    tokens, offsets = gather_ranges(shard.event_offsets, np.arange(first, last))
+    # Counted between borders of horizons: of these there are few, of events ahead there may be many.
+    borders = np.unique(np.concatenate([events + 1, stop]))
+    ahead = np.arange(borders[0], borders[-1])
+    tokens, offsets = gather_ranges(shard.event_offsets, ahead)
     value = class_of_id[shard.ids[tokens]]
-    event = np.repeat(np.arange(last - first), np.diff(offsets))
-    seen = np.zeros((last - first + 1, n_classes), np.int32)
-    np.add.at(seen, (event[value >= 0] + 1, value[value >= 0]), 1)
-    seen = np.cumsum(seen, axis=0, dtype=np.int32)
-    return seen[stop - first] > seen[events + 1 - first]
+    between = np.repeat(np.searchsorted(borders, ahead, side="right"), np.diff(offsets))
+    cell = (between * n_classes + value)[value >= 0]
+    counts = np.bincount(cell, minlength=len(borders) * n_classes)
+    seen = np.cumsum(counts.reshape(len(borders), n_classes), axis=0)
+    return seen[np.searchsorted(borders, stop)] > seen[np.searchsorted(borders, events + 1)]
 
 
 __all__ = [
@@ -167,5 +183,6 @@ __all__ = [
     "look_ahead",
     "own_events",
     "sizes_of_events",
+    "sums_between",
     "values_ahead",
 ]
