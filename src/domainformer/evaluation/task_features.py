@@ -54,7 +54,7 @@ class TaskFeatures:
         Raises:
             DataError: The plan names a column that neither the table nor the static table has.
         """
-        _check(task, plan)
+        check_plan(task, plan)
         columns = [*plan.labels, *([plan.code] if plan.code else [])]
         seen = task.history(examples).frame
         frequent = {}
@@ -104,7 +104,12 @@ class TaskFeatures:
         return features.with_columns(_finite(name) for name in names).hstack(static.get_columns())
 
 
-def _check(task: Task, plan: FeaturePlan) -> None:
+def check_plan(task: Task, plan: FeaturePlan) -> None:
+    """Refuse a plan that the task's columns do not answer.
+
+    Raises:
+        DataError: The plan names a column that neither the table nor the static table has.
+    """
     have = task.table.frame.columns
     fixed = [] if task.static is None else task.static.columns
     named = [*plan.numeric, *plan.labels, *(n for n in (plan.code, plan.value) if n)]
@@ -141,4 +146,4 @@ def _finite(name: str) -> pl.Expr:
     return pl.when(value.is_finite()).then(value).alias(name)
 
 
-__all__ = ["FeaturePlan", "TaskFeatures"]
+__all__ = ["FeaturePlan", "TaskFeatures", "check_plan"]

@@ -112,7 +112,11 @@ def _overview(found: Found) -> Markup:
             count(record["examples"]),
             f"in {len(record['folds'])} folds" if len(record["folds"]) > 1 else "in one fold",
         ),
-        *([("positive", share(positives), "of all examples")] if positives is not None else []),
+        *(
+            [("positive", share(positives), found.positive_class or "of all examples")]
+            if positives is not None
+            else []
+        ),
         ("seeds", count(len(record["seeds"])), "runs of every contestant per fold"),
     ]
     for name in (found.best_of_ours, found.best_baseline):

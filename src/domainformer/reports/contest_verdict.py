@@ -140,6 +140,13 @@ class Found:
         value = self.identity["task"].get("positive")
         return None if value is None else float(value)
 
+    @property
+    def positive_class(self) -> str:
+        """What a positive example is, as ``status is gone``; empty where the task says it."""
+        task = self.identity["task"]
+        value, label = task.get("positive_class"), task.get("record", {}).get("label")
+        return f"{label} is {value}" if value is not None and label else ""
+
     def figure(self, name: str) -> str:
         """The primary figure of a contestant."""
         return pretty(self.figures[name][self.primary]["mean"])
@@ -165,7 +172,8 @@ def answer(found: Found) -> tuple[Outcome, str]:
     metric = metric_name(found.primary)
     if best is None or base is None:
         leader = found.ranked[0]
-        return "even", f"{leader} leads with {metric} {found.figure(leader)}; there is no baseline."
+        alone = "there is no baseline" if base is None else "all contestants are baselines"
+        return "even", f"{leader} leads with {metric} {found.figure(leader)}; {alone}."
     one = found.differences[best].get(found.primary)
     if one is None:
         return "even", f"{best} has {metric} {found.figure(best)}, {base} {found.figure(base)}."

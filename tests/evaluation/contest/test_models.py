@@ -15,6 +15,7 @@ from domainformer.evaluation.contest.pretraining import Pretraining, pretrained
 from domainformer.evaluation.contest.schemas import schema_of, training_events
 from domainformer.evaluation.contest.table import build_contestant
 from domainformer.evaluation.protocols import inner_split
+from domainformer.evaluation.tabular_baseline import public_plan
 from domainformer.evaluation.task_building import task_at_cuts, task_from_labels
 from domainformer.inference.fusion import read_histories
 from domainformer.tokenizers import DomainTokenizer
@@ -147,6 +148,17 @@ def test_plans_and_schemas_are_inferred_named_or_given():
         schema_of(task, task.examples, {"fields": [{"name": "answer", "field_type": "text"}]})
     with pytest.raises(DataError, match="no training example has any event"):
         training_events(task, task.examples.filter(pl.col("entity") >= 40))
+
+
+def test_a_public_plan_serves_all_forms_of_its_task_and_no_other_table():
+    named = replace(labelled("binary"), name="credit_default")
+    assert find_plan(None, named, named.examples) == infer_plan(named, named.examples)
+    columns = ("quantity", "unit_price", "country", "cancelled", "stock_code")
+    bought = events().with_columns(pl.lit(1.0).alias(name) for name in columns)
+    table = EventTable.of(bought, entity="who", time="day")
+    for name in ("online_retail_churn", "online_retail_churn_8_cuts"):
+        task = replace(labelled("binary"), name=name, table=table)
+        assert find_plan(None, task, task.examples) == public_plan("online_retail_churn")
 
 
 def test_an_answer_among_the_fields_of_the_events_is_the_business_of_the_leak_check():

@@ -280,9 +280,31 @@ def test_a_blend_with_given_weights_costs_no_second_fit(monkeypatch, task, tmp_p
             Blend(("base", "ours"), weights=wrong)
 
 
+def test_a_schema_file_that_was_edited_makes_another_model(tmp_path):
+    file = tmp_path / "schema.yaml"
+
+    def print_of(text):
+        file.write_text(text, encoding="utf-8")
+        models = {"a": {"contestant": "sequence", "schema": str(file)}}
+        models["b"] = {"contestant": "text", "model": {"schema": str(file)}}
+        built = run.build_models(
+            build(ContestConfig, {"task": {"simulated": {}}, "models": models})
+        )
+        return [built[name][2] for name in models]
+
+    first = print_of("fields: [{name: category, field_type: categorical_fixed}]")
+    again = print_of("fields: [{name: category, field_type: categorical_fixed}]")
+    other = print_of("fields: [{name: channel, field_type: categorical_fixed}]")
+    assert first == again
+    assert not set(first) & set(other)
+
+
 def test_members_of_a_blend_are_models_of_the_contest():
     values = {"task": {"simulated": {}}, "models": {"blend": {"of": ["lightgbm", "joint"]}}}
     with pytest.raises(ConfigError, match="no such member: 'lightgbm'"):
+        run.build_models(build(ContestConfig, values))
+    values["models"] = {"blend": {"of": ["lightgbm", "joint"], "settings": {"joint": {}}}}
+    with pytest.raises(ConfigError, match="settings of its members"):
         run.build_models(build(ContestConfig, values))
     values["models"] = {"blend": {"of": ["small", "lightgbm"]}, "lightgbm": None}
     values["models"]["small"] = {"contestant": "sequence", "ensemble": 2}

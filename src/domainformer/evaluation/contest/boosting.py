@@ -8,15 +8,15 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 
+from domainformer.errors import DataError
 from domainformer.evaluation.contest.schemas import schema_of
 from domainformer.evaluation.gbdt import GradientBoosting
 from domainformer.evaluation.tabular_baseline import (
-    PUBLIC_PLANS,
     FittedTabular,
     TabularBaseline,
     public_plan,
 )
-from domainformer.evaluation.task_features import FeaturePlan
+from domainformer.evaluation.task_features import FeaturePlan, check_plan
 from domainformer.evaluation.tasks import Task
 from domainformer.schema import FieldType
 
@@ -65,9 +65,12 @@ def find_plan(given: FeaturePlan | str | None, task: Task, examples: pl.DataFram
         return given
     if given is not None:
         return public_plan(given)
-    if task.name.removesuffix("_without_artefact") in PUBLIC_PLANS:
-        return public_plan(task.name)
-    return infer_plan(task, examples)
+    try:
+        plan = public_plan(task.name)
+        check_plan(task, plan)
+    except DataError:  # no public task, or a table of one's own that is called like one
+        return infer_plan(task, examples)
+    return plan
 
 
 def infer_plan(task: Task, examples: pl.DataFrame) -> FeaturePlan:

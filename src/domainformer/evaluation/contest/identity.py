@@ -55,6 +55,17 @@ def open_folder(folder: Path, task_fingerprint: str, task: Task) -> None:
     write_json(folder / CONTEST_FILE, facts)
 
 
+def with_files(settings: Any) -> Any:
+    """Settings with the text of the schema files that they name: what decides is what is in it."""
+    if not isinstance(settings, Mapping):
+        return settings
+    read = {key: with_files(value) for key, value in settings.items()}
+    named = read.get("schema")
+    if isinstance(named, str) and Path(named).is_file():
+        read["schema"] = Path(named).read_text(encoding="utf-8")
+    return read
+
+
 def versions() -> dict[str, Any]:
     """What made a prediction: the library, its source's revision, the packages."""
     return {
@@ -95,6 +106,9 @@ def record_of(
             "entities": task.examples["entity"].n_unique(),
             "events": task.table.n_events,
             "positive": float(task.labels(tested).mean()) if task.kind == "binary" else None,
+            "positive_class": str(task.classes[1])
+            if task.kind == "binary" and task.classes
+            else None,
             "record": task.record,
         },
         "contestants": {

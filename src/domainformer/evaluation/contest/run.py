@@ -31,7 +31,13 @@ from domainformer.evaluation.contest.boosting import find_plan
 from domainformer.evaluation.contest.cells import Cell, Shelf
 from domainformer.evaluation.contest.config import ContestConfig
 from domainformer.evaluation.contest.curves import curves_of
-from domainformer.evaluation.contest.identity import check_folder, open_folder, record_of, versions
+from domainformer.evaluation.contest.identity import (
+    check_folder,
+    open_folder,
+    record_of,
+    versions,
+    with_files,
+)
 from domainformer.evaluation.contest.logits import average
 from domainformer.evaluation.contest.table import BASELINES, build_contestant
 from domainformer.evaluation.contest.tasks import make_task, task_fingerprint
@@ -136,9 +142,16 @@ def build_models(config: ContestConfig) -> dict[str, tuple[str, Model, str]]:
         settings = dict(values or {})
         kind = str(settings.pop("contestant", name))
         model = build_contestant(kind, settings, where=f"models.{name}")
-        found[name] = (kind, model, fingerprint([kind, settings]))
+        found[name] = (kind, model, fingerprint([kind, with_files(settings)]))
     for name, (_, model, print_) in list(found.items()):
         if isinstance(model, Blend):
+            if model.settings:
+                raise ConfigError(
+                    f"the blend {name!r} has settings of its members",
+                    where=f"models.{name}.settings",
+                    why="in a contest it takes the predictions of the contest's own models",
+                    next_step="give the settings to the members themselves, under models",
+                )
             for member in model.of:
                 if member not in found or isinstance(found[member][1], Blend):
                     raise ConfigError(
