@@ -101,13 +101,15 @@ def test_drift_without_gaps_needs_no_grouping(frame, shifted, in_parts, monkeypa
     assert drift_table(folder, fitted, **KEYS, means=STREAM) == expected
 
 
-def test_days_as_text_are_dates_in_parts_too(tmp_path, in_parts):
+@pytest.mark.parametrize("gaps", [4, 0])
+def test_days_as_text_are_dates_in_parts_too(tmp_path, in_parts, gaps):
     rng = np.random.default_rng(0)
     days = np.datetime64("2024-01-01") + rng.integers(0, 400, 900)
     frame = pl.DataFrame({"who": rng.integers(0, 90, 900), "at": days.astype(str)})
     frame = frame.with_columns(pl.Series("kind", rng.choice(["a", "b"], 900)))
     schema = DomainSchema(
-        "s", [FieldSpec("kind", "categorical_fixed"), FieldSpec("at", "temporal", elapsed_bins=4)]
+        "s",
+        [FieldSpec("kind", "categorical_fixed"), FieldSpec("at", "temporal", elapsed_bins=gaps)],
     )
     for number, part in enumerate(frame.iter_slices(300)):
         part.write_parquet(tmp_path / f"{number}.parquet", row_group_size=100)

@@ -132,9 +132,11 @@ def _parts(
     schema = tokenizer.schema
     files = open_files(seen.source, schema, entity=seen.entity, time=seen.time)
     if not any(spec.elapsed_bins for spec in schema.fields):
+        days = _days_alone(files)
         read = Seen()
         for portion in files.portions() or ():
-            yield from map(frame_of, files.read(portion, read))
+            for frame in map(frame_of, files.read(portion, read)):
+                yield frame.with_columns(pl.col(days).cast(pl.Date))
         check_seen(files, read)
         return
     with tempfile.TemporaryDirectory(prefix="domainformer-drift-") as temporary:
@@ -148,6 +150,18 @@ def _parts(
                 if rows is not None:
                     for batch in rows.batches(files.entity, BATCH_EVENTS):
                         yield plan.table(batch)
+
+
+def _days_alone(files: EventFiles) -> list[str]:
+    """The time column, where its texts are days without a time of day, as only all of them tell."""
+    if files.time is None or not files.text_times:
+        return []
+    keys = [files.types.field(name) for name in (files.entity, files.time)]
+    narrow, read = dataclasses.replace(files, types=pa.schema(keys)), Seen()
+    for portion in files.portions() or ():
+        for _ in narrow.read(portion, read):
+            pass
+    return [files.time] if files.time_kind(read) == "date" else []
 
 
 def _entities(files: EventFiles) -> tuple[pl.Series, npt.NDArray[np.int64]]:

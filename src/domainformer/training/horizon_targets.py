@@ -165,7 +165,7 @@ def values_ahead(
     Returns:
         [n, n_classes].
     """
-    # Counted between borders of horizons: of these there are few, of events ahead there may be many.
+    # Counted between borders of horizons, which are few; events ahead may be many.
     borders = np.unique(np.concatenate([events + 1, stop]))
     ahead = np.arange(borders[0], borders[-1])
     tokens, offsets = gather_ranges(shard.event_offsets, ahead)
