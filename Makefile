@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-slow lint types layers quick format clean
+.PHONY: demo test test-slow lint types layers quick notebooks format clean
 
 demo: $(STAMP)
 	$(BIN)/domainformer quickstart --output runs/demo --overwrite
@@ -39,6 +39,10 @@ quick: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -q -m slow --durations=15
+
+# Run the notebooks and store what they print.
+notebooks: $(STAMP)
+	$(BIN)/python examples/execute.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
