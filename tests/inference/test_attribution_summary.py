@@ -1,5 +1,7 @@
 """Importances find what was planted, and nothing where nothing was; maps say what they are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -24,7 +26,7 @@ from domainformer.models import (
     DomainTransformerForSequenceClassification,
 )
 from domainformer.schema import DomainSchema, FieldSpec
-from domainformer.tokenizers import DomainTokenizer
+from domainformer.tokenizers import DomainTokenizer, learn_merges
 
 FIELDS = ("signal", "noise", "other")
 EVENTS, WHERE = 4, 1  # the label is told by the second field of the event before the newest
@@ -142,6 +144,23 @@ def test_a_linear_head_equals_its_own_logits_and_learns(planted):
     np.testing.assert_allclose(found.examples["score"], logits[:, 1] - logits[:, 0], atol=1e-3)
     with pytest.raises(DataError, match="cannot be learned"):
         linear_head(bundle, vectors[:5], [1] * 5)
+    with pytest.raises(DataError, match="cannot be learned"):
+        linear_head(bundle, vectors[:5], [1, 0])
+    merges = learn_merges(bundle.encode(table), bundle.tokenizer.vocab_size + 2).merges
+    merged = replace(bundle, merges=merges)
+    assert linear_head(merged, vectors[:64], labels[:64].tolist()).merges is merges
+
+
+def test_next_event_scores_keep_their_farthest_event_and_need_no_labels(planted):
+    table, _, learned, _ = planted
+    model = DomainTransformerForCausalLM(learned.model.config).eval()
+    bundle = Bundle(model, learned.tokenizer, learned.schema, {"context": 64})
+    with torch.no_grad():
+        found = explain(bundle, [0, 1], table, method=IntegratedGradients(2), field=FIELDS[0])
+    # The newest event is asked for its first field: nothing stands before it.
+    assert summarise(found).distances["distance"].to_list() == list(range(1, EVENTS))
+    with pytest.raises(InputError, match="already"):
+        permutation_check(bundle, [0, 1], table, labels=["a", "b"])
 
 
 def test_an_attention_map_is_labelled_and_sums_to_one(planted):
@@ -164,6 +183,7 @@ def test_what_cannot_be_summed_up_is_refused(planted):
         (lambda: permutation_check(learned, [0], table), DataError),
         (lambda: permutation_check(learned, [0, 1], table, labels=[1]), DataError),
         (lambda: permutation_check(learned, [0, 1], table, repeats=0), InputError),
+        (lambda: permutation_check(learned, [0, 1], table, labels=[0, 1]), InputError),
     ):
         with pytest.raises(error):
             call()

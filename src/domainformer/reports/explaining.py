@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from domainformer.artifacts import write_json
@@ -168,9 +169,14 @@ def _keys(events: EventTable, keys: Sequence[Any] | None, examples: int, seed: i
             unknown = list(keys)[found.is_null().arg_true()[0]]
             raise InputError(f"there is no entity {unknown!r}", next_step="check the --key")
         return found
-    has = np.flatnonzero(np.diff(events.offsets) > 1)
-    drawn = np.random.default_rng(seed).permutation(has)[:examples]
+    drawn = np.random.default_rng(seed).permutation(_with_a_past(events))[:examples]
     return events.entity_ids.gather(drawn)
+
+
+def _with_a_past(events: EventTable) -> npt.NDArray[np.int64]:
+    """Places of the entities with two events or more; where nobody has them, of those with one."""
+    counts = np.diff(events.offsets)
+    return np.flatnonzero(counts >= min(2, counts.max()))
 
 
 def _rows(
@@ -228,8 +234,7 @@ def _subject(
             )
             return head, held_out[table.entity], held_out[label], sentence
         sentence += f" (A linear head on it hardly tells {label}: {others}.)"
-    has = np.flatnonzero(np.diff(table.offsets) > 1)
-    keys = table.entity_ids.gather(generator.permutation(has)[:_MOST])
+    keys = table.entity_ids.gather(generator.permutation(_with_a_past(table))[:_MOST])
     return bundle, keys, None, sentence
 
 

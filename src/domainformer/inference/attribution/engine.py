@@ -120,12 +120,13 @@ class Engine:
             features = level.expand(-1, self.n_features).clone().requires_grad_()
             open_features = features if self.n_features else None
             gated = replace(batch, gates=gates, feature_gates=open_features, baseline=baseline)
-            outputs = self.score(gated)
-            picks = torch.from_numpy(self._choices(variants, chosen, choice)).to(outputs.device)
-            values = outputs.gather(1, picks[:, None])[:, 0]
-            of_tokens, of_features = torch.autograd.grad(
-                values.sum(), [gates, features], allow_unused=True, materialize_grads=True
-            )
+            with torch.enable_grad():  # whoever asks may have switched gradients off
+                outputs = self.score(gated)
+                picks = torch.from_numpy(self._choices(variants, chosen, choice))
+                values = outputs.gather(1, picks.to(outputs.device)[:, None])[:, 0]
+                of_tokens, of_features = torch.autograd.grad(
+                    values.sum(), [gates, features], allow_unused=True, materialize_grads=True
+                )
             answers = values.detach().double().cpu().numpy()
             token_slopes = (of_tokens * free).double().cpu().numpy()
             feature_slopes = of_features.double().cpu().numpy()

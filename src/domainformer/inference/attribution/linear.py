@@ -44,8 +44,14 @@ def linear_head(
         A bundle with a sequence classifier; classes are sorted.
 
     Raises:
-        DataError: There is one class only, or a label is null.
+        DataError: There is one class only, a label is null, or there are not as many as vectors.
     """
+    if len(labels) != len(vectors):
+        raise DataError(
+            f"the label {name!r} cannot be learned",
+            why=f"there are {len(vectors)} embeddings and {len(labels)} labels",
+            next_step="give the label of each embedded entity, in their order",
+        )
     classes = sorted(set(labels), key=lambda value: (str(type(value)), value))
     if len(classes) < 2 or any(label is None for label in labels):
         raise DataError(
@@ -72,7 +78,7 @@ def linear_head(
     model.to(device=bundle.device, dtype=bundle.model.dtype).eval()
     task = {"label": name, "classes": [str(value) for value in classes]}
     record = {**bundle.record, "kind": "linear head", "task": task}
-    return Bundle(model, bundle.tokenizer, bundle.schema, record)
+    return Bundle(model, bundle.tokenizer, bundle.schema, record, merges=bundle.merges)
 
 
 def _softmax_regression(

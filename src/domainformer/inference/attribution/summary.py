@@ -98,9 +98,9 @@ def summarise(
 
 
 def _distances(sizes: pl.DataFrame, n: int, draws: Ints) -> pl.DataFrame:
-    farthest = min(_MOST_DISTANCES, len(sizes["distance"].unique()))
     rows = []
-    for distance in range(farthest):
+    # Of a next-event score the newest event may have no field before the question.
+    for distance in sizes["distance"].unique().sort().head(_MOST_DISTANCES).to_list():
         has = sizes.filter(pl.col("distance") == distance)["example"].n_unique()
         if has:
             figures = _mean(sizes, "distance", distance, n, draws, present=True)
@@ -153,7 +153,7 @@ def permutation_check(
 
     Raises:
         DataError: There are fewer than two examples, or labels of another number.
-        InputError: As :func:`explain`, or no repeats.
+        InputError: As :func:`explain`, no repeats, or labels that the score has no use for.
     """
     if repeats < 1:
         raise InputError(f"repeats must be 1 or more, not {repeats}")
@@ -166,6 +166,11 @@ def permutation_check(
     whole = [Variant(i) for i in range(n)]
     scores = engine.values(whole, question.choice)
     asks_next = bool(engine.rows[0].scored)
+    if asks_next and labels is not None:
+        raise InputError(
+            "a next-event score is a log-probability of the truth already",
+            next_step="leave labels out",
+        )
     truth = None if labels is None else _truth(list(labels), question.choices, question.choice)
     before = _loss(scores, truth, asks_next, bool(question.choices))
     rows = []
@@ -191,13 +196,14 @@ def permutation_check(
 
 
 def rank_agreement(summary: AttributionSummary, permuted: pl.DataFrame) -> float | None:
-    """Spearman's correlation of importance with what permutation moves; None below three names."""
+    """Spearman's correlation of importance with what permutation moves; None if there is none."""
     joined = summary.fields.join(permuted, on=["name", "kind"], how="inner")
     if joined.height < 3:
         return None
     ranks = joined.select(pl.col("importance", "moved").rank())
-    value = float(np.corrcoef(ranks["importance"], ranks["moved"])[0, 1])
-    return None if np.isnan(value) else value
+    if min(ranks[name].n_unique() for name in ranks.columns) < 2:  # nothing is above the rest
+        return None
+    return float(np.corrcoef(ranks["importance"], ranks["moved"])[0, 1])
 
 
 def _dealt_units(engine: Engine, field: int, generator: np.random.Generator) -> list[Variant]:
@@ -243,6 +249,11 @@ def _truth(labels: list[Any], choices: tuple[Any, ...], choice: Ints) -> Floats:
     if not choices:
         return np.array(labels, np.float64)
     names = [str(value) for value in choices]
+    if not {str(label) for label in labels} & set(names):
+        raise InputError(
+            f"no label is a class of the model, {labels[0]!r} for one",
+            next_step=f"give the labels as the model was taught them: {', '.join(names[:5])}",
+        )
     return np.array(
         [str(label) == names[c] for label, c in zip(labels, choice, strict=True)], float
     )
