@@ -62,7 +62,7 @@ from domainformer.tokenizers.merges import (
     learn_merges,
 )
 from domainformer.tokenizers.reference import Reference
-from domainformer.tokenizers.semantic import FeaturePlan, SemanticIds, fit_semantic_ids
+from domainformer.tokenizers.semantic import EntityFeaturePlan, SemanticIds, fit_semantic_ids
 from domainformer.tokenizers.slots import Block, Layout, Slot
 
 __all__ = [
@@ -93,7 +93,7 @@ __all__ = [
     "SemanticIdTokenizer",
     "fit_semantic_ids",
     "SemanticIds",
-    "FeaturePlan",
+    "EntityFeaturePlan",
     "ActionPieceMerges",
     "learn_merges",
     "MergesResult",

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from domainformer.errors import DataError, InputError
-from domainformer.tokenizers.semantic import EntityFeatures, FeaturePlan
+from domainformer.tokenizers.semantic import EntityFeaturePlan, EntityFeatures
 from domainformer.tokenizers.semantic.blocks import BagBlock, NumberBlock, VectorBlock
 
 
@@ -73,7 +73,7 @@ def test_a_vector_that_does_not_fit_is_named():
 
 
 def test_features_have_unit_variance_and_kinds_their_weight(items):
-    plan = FeaturePlan(weights={"text": 2.0, "numbers": 1.0, "sets": 0.0}).inferred(
+    plan = EntityFeaturePlan(weights={"text": 2.0, "numbers": 1.0, "sets": 0.0}).inferred(
         items.drop("product")
     )
     histories = np.random.default_rng(0).normal(size=(items.height, 3))
@@ -91,7 +91,7 @@ def test_features_have_unit_variance_and_kinds_their_weight(items):
 
 
 def test_new_entities_read_as_those_of_the_fit_without_history(items):
-    plan = FeaturePlan().inferred(items.drop("product"))
+    plan = EntityFeaturePlan().inferred(items.drop("product"))
     features, vectors = EntityFeatures.fit(items, plan)
     np.testing.assert_allclose(features.read(items[::-1])[::-1], vectors, atol=1e-12)
     histories = np.zeros((items.height, 2))
@@ -101,7 +101,9 @@ def test_new_entities_read_as_those_of_the_fit_without_history(items):
 
 
 def test_features_survive_their_state(items):
-    features, _vectors = EntityFeatures.fit(items, FeaturePlan().inferred(items.drop("product")))
+    features, _vectors = EntityFeatures.fit(
+        items, EntityFeaturePlan().inferred(items.drop("product"))
+    )
     restored = EntityFeatures.restored(features.state(), features.arrays())
     np.testing.assert_array_equal(restored.read(items), features.read(items))
 
@@ -113,20 +115,20 @@ def test_columns_are_told_by_their_type(items):
         pl.Series("v", [[0.5, 1.0]] * items.height),
         pl.Series("at", [0] * items.height).cast(pl.Date),
     ).drop("product")
-    plan = FeaturePlan().inferred(typed)
+    plan = EntityFeaturePlan().inferred(typed)
     assert (plan.text, plan.numbers) == (("title",), ("price",))
     assert (plan.sets, plan.embeddings) == (("tags", "kind", "flag"), ("v",))
-    given = FeaturePlan(sets=("tags",))
+    given = EntityFeaturePlan(sets=("tags",))
     assert given.inferred(typed) is given
 
 
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (lambda: FeaturePlan(weights={"txt": 1.0}), "did you mean 'text'"),
-        (lambda: FeaturePlan(weights={"text": -1.0}), "0 or more"),
-        (lambda: FeaturePlan(weights={"text": math.nan}), "0 or more"),
-        (lambda: FeaturePlan(dimensions=0), "1 or more"),
+        (lambda: EntityFeaturePlan(weights={"txt": 1.0}), "did you mean 'text'"),
+        (lambda: EntityFeaturePlan(weights={"text": -1.0}), "0 or more"),
+        (lambda: EntityFeaturePlan(weights={"text": math.nan}), "0 or more"),
+        (lambda: EntityFeaturePlan(dimensions=0), "1 or more"),
     ],
 )
 def test_plans_that_cannot_be(plan, message):
@@ -137,11 +139,11 @@ def test_plans_that_cannot_be(plan, message):
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (FeaturePlan(text=("tilte",)), "did you mean 'title'"),
-        (FeaturePlan(text=("price",)), "text is expected"),
-        (FeaturePlan(numbers=("title",)), "numbers is expected"),
-        (FeaturePlan(), "no features that tell them apart"),
-        (FeaturePlan(numbers=("same",)), "no features that tell them apart"),
+        (EntityFeaturePlan(text=("tilte",)), "did you mean 'title'"),
+        (EntityFeaturePlan(text=("price",)), "text is expected"),
+        (EntityFeaturePlan(numbers=("title",)), "numbers is expected"),
+        (EntityFeaturePlan(), "no features that tell them apart"),
+        (EntityFeaturePlan(numbers=("same",)), "no features that tell them apart"),
     ],
 )
 def test_plans_that_do_not_fit_the_items(items, plan, message):

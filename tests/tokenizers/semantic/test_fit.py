@@ -8,7 +8,7 @@ from rich.console import Console
 from domainformer.data import EventTable
 from domainformer.errors import DataError, InputError, TokenizerError
 from domainformer.schema import FieldSpec
-from domainformer.tokenizers import FeaturePlan, fit_semantic_ids
+from domainformer.tokenizers import EntityFeaturePlan, fit_semantic_ids
 from domainformer.tokenizers.semantic import RQVAESettings
 from domainformer.tokenizers.semantic.items import items_of_events, merged_items, read_items
 
@@ -51,8 +51,8 @@ def features_of(found, items, events):
     from domainformer.tokenizers.semantic.features import EntityFeatures
     from domainformer.tokenizers.semantic.fit import _gathered
 
-    given, near = _gathered(events, SPEC, items, 5, FeaturePlan(), 0)
-    plan = FeaturePlan().inferred(given.frame)
+    given, near = _gathered(events, SPEC, items, 5, EntityFeaturePlan(), 0)
+    plan = EntityFeaturePlan().inferred(given.frame)
     return EntityFeatures.fit(given.frame, plan, near)[1]
 
 
@@ -87,7 +87,7 @@ def test_items_alone_events_alone_and_weights(items, events):
     assert "histories" not in fit(None, items).report.features
     assert (
         "histories"
-        not in fit(events, items, plan=FeaturePlan(weights={"histories": 0})).report.features
+        not in fit(events, items, plan=EntityFeaturePlan(weights={"histories": 0})).report.features
     )
     table = EventTable.of(
         events.frame.join(items.select("product", "price", "title"), on="product"),

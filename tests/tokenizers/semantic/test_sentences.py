@@ -4,7 +4,7 @@ import pytest
 
 from domainformer.errors import ArtifactError
 from domainformer.schema import FieldSpec
-from domainformer.tokenizers import FeaturePlan, SemanticIdTokenizer, fit_semantic_ids
+from domainformer.tokenizers import EntityFeaturePlan, SemanticIdTokenizer, fit_semantic_ids
 from domainformer.tokenizers.semantic.sentences import embed_texts
 
 WORDS = ["[PAD]", "[UNK]", "red", "blue", "green", "grey", "mug", "scarf", "lamp", "chair"]
@@ -55,7 +55,7 @@ def test_vectors_are_means_over_tokens_whatever_the_batch(model):
 
 def test_ids_from_sentences_and_new_ones_after_loading(items, model, tmp_path):
     spec = FieldSpec("product", "categorical_entity", semantic_levels=1, semantic_codes=4)
-    plan = FeaturePlan(text=("title",), text_model=model)
+    plan = EntityFeaturePlan(text=("title",), text_model=model)
     found = fit_semantic_ids(None, spec, items=items, method="kmeans", plan=plan)
     assert found.report.features == {"text": 8}
     loaded = SemanticIdTokenizer.load(found.tokenizer.save(tmp_path / "ids"))

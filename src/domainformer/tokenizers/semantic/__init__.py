@@ -16,7 +16,7 @@ tables. torch is imported by ``rqvae.py`` alone, which only training loads; a se
 model by ``sentences.py``, inside a function.
 """
 
-from domainformer.tokenizers.semantic.features import EntityFeatures, FeaturePlan
+from domainformer.tokenizers.semantic.features import EntityFeaturePlan, EntityFeatures
 from domainformer.tokenizers.semantic.fit import SemanticIds, fit_semantic_ids
 from domainformer.tokenizers.semantic.kmeans import residual_kmeans
 from domainformer.tokenizers.semantic.model import SemanticModel
@@ -31,7 +31,7 @@ __all__ = [
     "SemanticIds",
     "SemanticReport",
     "SemanticIdTokenizer",
-    "FeaturePlan",
+    "EntityFeaturePlan",
     "EntityFeatures",
     "RQVAESettings",
     "SemanticModel",

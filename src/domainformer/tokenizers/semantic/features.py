@@ -41,7 +41,7 @@ _WORDS_OF_TEXT = 2.0
 
 
 @dataclass(frozen=True)
-class FeaturePlan:
+class EntityFeaturePlan:
     """Which columns of an items table are read, and how.
 
     Args:
@@ -80,7 +80,7 @@ class FeaturePlan:
         """All columns that are read."""
         return (*self.text, *self.sets, *self.numbers, *self.embeddings)
 
-    def inferred(self, frame: pl.DataFrame) -> FeaturePlan:
+    def inferred(self, frame: pl.DataFrame) -> EntityFeaturePlan:
         """The plan for all columns of a table, by their types; a plan with columns stays.
 
         Strings of two words or more on average are text and others labels; lists of fractions are
@@ -89,7 +89,7 @@ class FeaturePlan:
         Example:
             >>> items = pl.DataFrame({"title": ["red silk scarf", "blue mug"], "price": [9.0, 4.5],
             ...                       "tags": [["wear"], []], "v": [[0.1], [0.2]]})
-            >>> plan = FeaturePlan().inferred(items)
+            >>> plan = EntityFeaturePlan().inferred(items)
             >>> plan.text, plan.sets, plan.numbers, plan.embeddings
             (('title',), ('tags',), ('price',), ('v',))
         """
@@ -148,7 +148,7 @@ class EntityFeatures:
 
     Example:
         >>> items = pl.DataFrame({"price": [1.0, 3.0, 9.0], "tags": [["a"], ["a", "b"], ["b"]]})
-        >>> features, vectors = EntityFeatures.fit(items, FeaturePlan().inferred(items))
+        >>> features, vectors = EntityFeatures.fit(items, EntityFeaturePlan().inferred(items))
         >>> vectors.shape, float((vectors**2).mean().round(6))
         ((3, 3), 1.0)
         >>> bool(np.allclose(features.read(items), vectors))
@@ -175,7 +175,7 @@ class EntityFeatures:
     def fit(
         cls,
         frame: pl.DataFrame,
-        plan: FeaturePlan,
+        plan: EntityFeaturePlan,
         histories: Floats | None = None,
         *,
         seed: int = 0,
@@ -271,7 +271,7 @@ def _check_columns(frame: pl.DataFrame, columns: tuple[str, ...]) -> None:
             )
 
 
-def _fitted_blocks(frame: pl.DataFrame, plan: FeaturePlan, seed: int) -> list[FeatureBlock]:
+def _fitted_blocks(frame: pl.DataFrame, plan: EntityFeaturePlan, seed: int) -> list[FeatureBlock]:
     _check_columns(frame, plan.columns)
     for kind, names in (("text", plan.text), ("numbers", plan.numbers)):
         for name in names:

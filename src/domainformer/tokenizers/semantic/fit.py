@@ -25,7 +25,7 @@ from domainformer.data.readers import scan
 from domainformer.errors import DataError, InputError
 from domainformer.schema.fields import FieldSpec, FieldType
 from domainformer.tokenizers.semantic.cooccurrence import WINDOW, history_vectors, pair_counts
-from domainformer.tokenizers.semantic.features import EntityFeatures, FeaturePlan
+from domainformer.tokenizers.semantic.features import EntityFeaturePlan, EntityFeatures
 from domainformer.tokenizers.semantic.items import (
     Items,
     Occurrences,
@@ -76,7 +76,7 @@ def fit_semantic_ids(
     *,
     items: Any = None,
     method: Method = "rqvae",
-    plan: FeaturePlan | None = None,
+    plan: EntityFeaturePlan | None = None,
     settings: RQVAESettings | None = None,
     window: int = WINDOW,
     seed: int = 0,
@@ -120,14 +120,14 @@ def fit_semantic_ids(
     spec = _checked_field(field)
     if method not in ("rqvae", "kmeans"):
         raise InputError(f"there is no method {method!r}", next_step="choose rqvae or kmeans")
-    given, near = _gathered(events, spec, items, window, plan or FeaturePlan(), seed)
+    given, near = _gathered(events, spec, items, window, plan or EntityFeaturePlan(), seed)
     if len(given.names) < 2:
         raise DataError(
             f"{len(given.names)} entities cannot be told apart",
             where=f"column {spec.source!r}",
             next_step="give at least two",
         )
-    chosen = (plan or FeaturePlan()).inferred(given.frame)
+    chosen = (plan or EntityFeaturePlan()).inferred(given.frame)
     features, vectors = EntityFeatures.fit(given.frame, chosen, near, seed=seed)
     quantizer, unexplained = _quantized(vectors, spec, method, settings, seed, progress)
     codes = quantizer.codes(vectors)
@@ -163,7 +163,7 @@ def _gathered(
     spec: FieldSpec,
     items: Any,
     window: int,
-    plan: FeaturePlan,
+    plan: EntityFeaturePlan,
     seed: int,
 ) -> tuple[Items, Floats | None]:
     """All entities with what is known of them, and their co-occurrence vectors."""
