@@ -85,6 +85,17 @@ def test_labels_of_a_table_of_ones_own(invoke, refused, write, tmp_path):
     assert "damaged" in refused("evaluate", "--task", file, "folds=[0]")
 
 
+def test_options_are_heard_or_refused(invoke, refused, write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = write(models={"popular": {}})
+    for out in ("2024", "a, b: c"):
+        assert invoke("evaluate", "--task", file, "--out", out, "folds=[0]").code == 0
+        assert (tmp_path / out / "report.html").is_file()
+    said = refused("evaluate", "--task", file, "--samples", "50")
+    assert "--samples belongs to a run" in said
+    assert "samples=200" in said
+
+
 def test_cuts_of_a_table_of_ones_own(invoke, refused, write, tmp_path):
     cuts = {"train": [40, 55], "test": 75, "horizon": 15}
     outcome = invoke("evaluate", "--task", write(cuts=cuts), "--out", tmp_path / "cuts", "--json")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from domainformer.cli.output import JSON, progress, results, say, show
+from domainformer.cli.output import JSON, progress, quoted, results, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def ablate(
     if seeds is not None:
         given.append(f"ablation.seeds=[{seeds}]")
     if out is not None:
-        given += [f"output.root={_quoted(out.parent)}", f"output.name={_quoted(out.name)}"]
+        given += [f"output.root={quoted(out.parent)}", f"output.name={quoted(out.name)}"]
     config = load_ablation(source, given)
     axes = None if axis is None else [name.strip() for name in axis.split(",") if name.strip()]
     with progress("training variants") as tell:
@@ -47,8 +47,3 @@ def ablate(
     else:
         results.print(found.render())
     say(f"wrote {page}")
-
-
-def _quoted(part: object) -> str:
-    """A folder as a YAML text: one that is called 2024 is no number."""
-    return "'" + str(part).replace("'", "''") + "'"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from domainformer.cli.output import next_command, progress, results, say, show
+from domainformer.cli.output import next_command, progress, quoted, results, say, show
 
 
 def run_contest(file: Path, out: Path | None, overrides: list[str], *, as_json: bool) -> None:
@@ -14,7 +14,7 @@ def run_contest(file: Path, out: Path | None, overrides: list[str], *, as_json: 
     from domainformer.reports.contest_page import write_contest_report
 
     if out is not None:
-        overrides = [*overrides, f"output={out}"]
+        overrides = [*overrides, f"output={quoted(out)}"]
     config = load_config(ContestConfig, file, overrides)
     with progress("fitting models") as bar:
         done = contest(config, progress=bar, tell=say)

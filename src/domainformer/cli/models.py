@@ -77,6 +77,7 @@ def finetune(
 
 
 def evaluate(
+    context: typer.Context,
     run: Annotated[
         Path | None, typer.Argument(help="Run folder of a pretrained model; none with --task.")
     ] = None,
@@ -101,6 +102,7 @@ def evaluate(
     if task is not None:
         from domainformer.cli.contest import run_contest
 
+        _refuse_options_of_a_run(context)
         # The first override stands where the run would.
         given = [*([] if run is None else [str(run)]), *(overrides or [])]
         run_contest(task, out, given, as_json=as_json)
@@ -127,6 +129,17 @@ def evaluate(
     else:
         results.print(evaluation.render())
     next_command(f"domainformer report {run}")
+
+
+def _refuse_options_of_a_run(context: typer.Context) -> None:
+    """A contest reads its own file: an option that it would not hear is an error."""
+    for name in ("label", "label_table", "events", "samples", "seed"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(
+                f"--{name.replace('_', '-')} belongs to a run, not to a task file",
+                next_step="settings of a contest are overrides, as in: samples=200 seeds=[0,1]",
+            )
 
 
 def embed(

@@ -174,3 +174,8 @@ def _plain(value: Any) -> Any:
 # The options that several verbs share, so that they read and behave alike everywhere.
 JSON = typer.Option(False, "--json", help="Print JSON for programs.")
 OVERWRITE = typer.Option(False, "--overwrite", help="Replace the output if it exists.")
+
+
+def quoted(part: object) -> str:
+    """A folder as a YAML text: one that is called 2024 is no number."""
+    return "'" + str(part).replace("'", "''") + "'"
