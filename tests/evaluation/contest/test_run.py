@@ -8,14 +8,23 @@ import polars as pl
 import pytest
 
 from domainformer.config import build
+from domainformer.data import EventTable
 from domainformer.errors import ArtifactError, ConfigError, FingerprintError
 from domainformer.evaluation.comparison import FoldPrediction
 from domainformer.evaluation.contest import ContestConfig, contest, run
 from domainformer.evaluation.contest.blend import Blend, held_back, simplex_weights
 from domainformer.evaluation.contest.curves import curves_of, tenths_of
 from domainformer.evaluation.contest.logits import average
-from domainformer.evaluation.contest.table import CONTESTANTS, build_contestant
+from domainformer.evaluation.contest.table import (
+    CONTESTANTS,
+    USUAL,
+    USUAL_NEXT_ITEM,
+    USUAL_NEXT_VALUE,
+    build_contestant,
+    usual_models,
+)
 from domainformer.evaluation.measures import MEASURES
+from domainformer.evaluation.next_tasks import next_item_task, next_value_task
 from domainformer.evaluation.protocols import inner_split
 from domainformer.evaluation.public_tasks import simulated_order
 
@@ -79,7 +88,7 @@ def held(monkeypatch, task, tmp_path, models, **settings):
         name: ("blend" if isinstance(model, Blend) else "hint", model, repr(model))
         for name, model in models.items()
     }
-    monkeypatch.setattr(run, "build_models", lambda config: made)
+    monkeypatch.setattr(run, "build_models", lambda config, task=None: made)
     values = {"task": {"simulated": {}}, "samples": 20, "output": str(tmp_path / "out")}
     values |= {"baselines": [next(iter(models))], "check_leaks": False, **settings}
     return contest(build(ContestConfig, values), task=task)
@@ -297,6 +306,19 @@ def test_a_schema_file_that_was_edited_makes_another_model(tmp_path):
     other = print_of("fields: [{name: channel, field_type: categorical_fixed}]")
     assert first == again
     assert not set(first) & set(other)
+
+
+def test_who_takes_part_where_nobody_is_named(task):
+    assert usual_models(None) == usual_models(task) == USUAL
+    days = pl.DataFrame({"who": [1, 1, 1, 2, 2, 2], "day": [1, 2, 9] * 2, "kind": list("ababab")})
+    table = EventTable.of(days, entity="who", time="day")
+    asked = next_value_task("kind", table, "kind", test_from=5)
+    assert usual_models(asked) == USUAL_NEXT_VALUE
+    assert usual_models(next_item_task("item", table, "kind")) == USUAL_NEXT_ITEM
+    for name in (*USUAL, *USUAL_NEXT_VALUE, *USUAL_NEXT_ITEM):
+        build_contestant(name)
+    built = run.build_models(build(ContestConfig, {"task": {"simulated": {}}}), asked)
+    assert set(built) == set(USUAL_NEXT_VALUE)
 
 
 def test_members_of_a_blend_are_models_of_the_contest():

@@ -20,6 +20,7 @@ from domainformer.errors import ConfigError
 from domainformer.evaluation.gbdt import GradientBoosting
 from domainformer.evaluation.measures import MEASURES
 from domainformer.evaluation.probe import probe
+from domainformer.evaluation.tabular_baseline import fit_boosting
 from domainformer.evaluation.tasks import EXAMPLE, Task
 from domainformer.inference import Bundle, embed, late_fusion_frame
 
@@ -119,10 +120,10 @@ def from_task(task: Task) -> Downstream:
     def score(bundle: Bundle, show: Show, seed: int) -> Score:
         figures = []
         for split in task.splits():
-            model = GradientBoosting(kind, budget=1)
             train = split.train if split.valid is None else pl.concat([split.train, split.valid])
             train = train.sort(EXAMPLE)
-            fitted = model.fit(features(bundle, show, train), task.labels(train), seed=seed)
+            frame = features(bundle, show, train)
+            fitted = fit_boosting(GradientBoosting(kind, budget=1), task, train, frame, seed)
             test = split.test.sort(EXAMPLE)
             predicted = fitted.predict(features(bundle, show, test))
             figures.append(measured.metric(task.labels(test), predicted))

@@ -161,7 +161,8 @@ class ContestConfig(StrictConfig):
     Args:
         task: What is foretold.
         models: Contestants by the name that results call them; ``contestant`` says which one, where
-            the name is another. None: lightgbm, sequence, joint, late and blend.
+            the name is another. None: lightgbm, sequence, joint, late and blend; for next values
+            and next items the counts, networks and rankers that answer these.
         baselines: Names of the models to beat; None: those that are known as baselines.
         seeds: One run of every model for each.
         folds: Folds that are run; None: all.

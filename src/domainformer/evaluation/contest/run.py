@@ -39,7 +39,7 @@ from domainformer.evaluation.contest.identity import (
     with_files,
 )
 from domainformer.evaluation.contest.logits import average
-from domainformer.evaluation.contest.table import BASELINES, build_contestant
+from domainformer.evaluation.contest.table import BASELINES, build_contestant, usual_models
 from domainformer.evaluation.contest.tasks import make_task, task_fingerprint
 from domainformer.evaluation.leaks import check_leaks
 from domainformer.evaluation.measures import check_prediction
@@ -48,7 +48,6 @@ from domainformer.evaluation.task_features import TaskFeatures
 from domainformer.evaluation.tasks import EXAMPLE, LABEL, Model, Task, TaskSplit
 
 COMPARISON_FILE = "comparison.json"
-USUAL = ("lightgbm", "sequence", "joint", "late", "blend")
 _NOTHING: Any = object()  # of a model that reads no aggregates
 Progress = Callable[[int, int], None]
 Tell = Callable[[str], None]
@@ -101,7 +100,9 @@ def contest(
         ArtifactError: Stored predictions were altered.
     """
     started = datetime.now(UTC)
-    models = build_models(config)
+    if task is None and config.models is None:
+        task = make_task(config.task)  # its kind says who usually takes part
+    models = build_models(config, task)
     task = make_task(config.task) if task is None else task
     folds = _folds(config, task)
     folder = Path(config.output)
@@ -128,15 +129,21 @@ def contest(
     return done
 
 
-def build_models(config: ContestConfig) -> dict[str, tuple[str, Model, str]]:
+def build_models(
+    config: ContestConfig, task: Task | None = None
+) -> dict[str, tuple[str, Model, str]]:
     """The models of a contest: name → (contestant, model, fingerprint of its settings).
 
     Members of a blend come before it.
 
+    Args:
+        config: Has the models.
+        task: Says who takes part where the configuration does not.
+
     Raises:
         ConfigError: There is no such contestant, setting, or member of a blend.
     """
-    given = dict.fromkeys(USUAL, None) if config.models is None else config.models
+    given = dict.fromkeys(usual_models(task)) if config.models is None else config.models
     found: dict[str, tuple[str, Model, str]] = {}
     for name, values in given.items():
         settings = dict(values or {})

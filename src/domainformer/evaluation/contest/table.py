@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from domainformer.errors import ConfigError, nearest
-from domainformer.evaluation.tasks import Model
+from domainformer.evaluation.tasks import POSITION, Model, Task
 
 _PACKAGE = "domainformer.evaluation."
 # name → "module below evaluation:class"
@@ -56,6 +56,12 @@ BASELINES = frozenset(
 )
 
 
+USUAL = ("lightgbm", "sequence", "joint", "late", "blend")
+# Questions after every event: what copies a history for each of them would not fit into memory.
+USUAL_NEXT_VALUE = ("popular", "repeat_last", "counts", "ranker", "gru")
+USUAL_NEXT_ITEM = ("popular_items", "transitions", "ease", "items", "items_and_counts")
+
+
 class _Contestants(Mapping[str, Callable[..., Model]]):
     """Classes by name; a module is imported when its class is looked up."""
 
@@ -75,6 +81,19 @@ class _Contestants(Mapping[str, Callable[..., Model]]):
 
 
 CONTESTANTS: Mapping[str, Callable[..., Model]] = _Contestants()
+
+
+def usual_models(task: Task | None) -> tuple[str, ...]:
+    """Who takes part where nobody is named.
+
+    Args:
+        task: The task; None: one of labels.
+    """
+    if task is not None and task.kind == "next_item":
+        return USUAL_NEXT_ITEM
+    if task is not None and POSITION in task.examples.columns:
+        return USUAL_NEXT_VALUE
+    return USUAL
 
 
 def build_contestant(
