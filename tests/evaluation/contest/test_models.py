@@ -8,9 +8,10 @@ import pytest
 
 from domainformer.data import EventTable
 from domainformer.errors import ConfigError, DataError
+from domainformer.evaluation import metrics
 from domainformer.evaluation.contest import ContestConfig, run
 from domainformer.evaluation.contest.boosting import find_plan, infer_plan
-from domainformer.evaluation.contest.neural import newest_events
+from domainformer.evaluation.contest.neural import newest_events, since_last_event
 from domainformer.evaluation.contest.pretraining import Pretraining, pretrained
 from domainformer.evaluation.contest.schemas import schema_of, training_events
 from domainformer.evaluation.contest.table import build_contestant
@@ -85,6 +86,44 @@ def test_predictions_have_the_form_of_the_task_also_without_events(kind, names):
         assert np.isfinite(said).all(), name
         if kind == "multiclass":
             assert said.sum(axis=1) == pytest.approx(1)
+
+
+def quiet_and_busy(entities=160):
+    """All histories look alike; half of the entities had their last event long before the cut."""
+    rng = np.random.default_rng(3)
+    ends = np.where(np.arange(entities) % 2, rng.integers(20, 60, entities), 98)
+    who = np.repeat(np.arange(entities), 4)
+    day = (ends[:, None] - np.array([9, 6, 3, 0])).ravel()
+    later = np.arange(0, entities, 2)  # the busy half has events after the cut, too
+    frame = pl.DataFrame(
+        {"who": np.concatenate([who, later]), "day": np.concatenate([day, later * 0 + 101])}
+    ).with_columns(kind=pl.lit("a"))
+    table = EventTable.of(frame, entity="who", time="day")
+    labels = pl.DataFrame({"who": range(entities), "gone": np.arange(entities) % 2})
+    task = task_from_labels("gone", table, labels, label="gone", folds=2)
+    return replace(task, examples=task.examples.with_columns(cut=pl.lit(100, pl.Int64)))
+
+
+def test_a_sequence_model_knows_how_long_ago_the_last_event_was():
+    task = quiet_and_busy()
+    gaps = since_last_event(task, task.examples)
+    ends = task.history(task.examples).frame.group_by("example").agg(pl.col("day").max())
+    slow = task.examples.join(ends, on="example", how="left", maintain_order="left")
+    assert gaps.to_list() == pytest.approx(np.log1p(100 - slow["day"]).to_list())
+    train, valid = inner_split(task, next(task.splits()))
+    fine = {"epochs": 20, "patience": 20, "context": 16, "backbone": TINY}
+    model = build_contestant("sequence", {"schema": SCHEMA, "finetuning": fine})
+    assert auroc(task, model.fit(task, train, valid, 0)) > 0.9
+    # Without a cut nobody knows when the question is asked: the histories are all the same.
+    timeless = replace(task, examples=task.examples.with_columns(cut=pl.lit(None, pl.Int64)))
+    train, valid = (timeless.examples.filter(pl.col("fold") == fold) for fold in (0, 1))
+    before = replace(timeless, table=timeless.table.filter(timeless.table.time_values < 100))
+    assert auroc(before, model.fit(before, train, valid, 0)) < 0.6
+
+
+def auroc(task, fitted):
+    test = task.examples.filter(pl.col("fold") == 0)
+    return metrics.auroc(task.labels(test), fitted.predict(task, test.drop("label")))
 
 
 def test_training_events_are_those_of_training_examples_once_and_before_their_cuts():

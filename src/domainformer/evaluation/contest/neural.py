@@ -3,8 +3,12 @@
 ::
 
     training histories ─▶ tokenizer ─▶ (pretraining) ─▶ backbone ─┐
-                                                                  ├─▶ head ─▶ labels   × ensemble
-    the aggregates that LightGBM reads, static columns ─▶ DCNv2 ──┘   (joint alone)
+    sequence: how long ago the last event was ────────────────────┼─▶ head ─▶ labels   × ensemble
+    joint: the aggregates that LightGBM reads, static columns ────┘
+
+A history ends with its last event, and no token says how much time has passed from there to the
+cut. For a card that falls silent this is the question itself, so ``sequence`` is told it as a
+number (``joint`` finds it among the aggregates).
 
 Tokenizer, scaler and backbone see training examples only; the validation examples stop the
 training, and nothing else is taken from them.
@@ -19,13 +23,14 @@ import numpy.typing as npt
 import polars as pl
 
 from domainformer.data import EventTable
+from domainformer.data.keys import NULL_TIME, integer_times
 from domainformer.errors import ConfigError, DataError
 from domainformer.evaluation.contest.boosting import find_plan
 from domainformer.evaluation.contest.logits import average
 from domainformer.evaluation.contest.pretraining import Pretraining, pretrained
 from domainformer.evaluation.contest.schemas import GivenSchema, schema_of
 from domainformer.evaluation.task_features import FeaturePlan, TaskFeatures
-from domainformer.evaluation.tasks import EXAMPLE, LABEL, Task
+from domainformer.evaluation.tasks import CUT, EXAMPLE, LABEL, Task
 from domainformer.inference.fusion import FusionPredictor
 from domainformer.schema import DomainSchema
 from domainformer.training.fusion import fit_fusion
@@ -33,12 +38,16 @@ from domainformer.training.fusion_config import FusionConfig
 
 # A name that no column of a table has: fields that are called "label" stay usable.
 _TARGET = "label of the task"
+_SINCE = "time since the last event"
+_MICROSECONDS_A_DAY = 86_400e6
 _KINDS = ("binary", "multiclass", "regression")
 
 
 @dataclass(frozen=True)
 class SequenceModel:
     """Our Transformer on histories alone, trained end to end on the labels.
+
+    Beside the tokens it reads one number where the task has cuts: the time since the last event.
 
     Args:
         schema: A schema file, a preset, or a mapping with ``fields``; None: inferred from the
@@ -166,10 +175,27 @@ def newest_events(
 
 
 def _frame(task: Task, examples: pl.DataFrame, features: TaskFeatures | None) -> pl.DataFrame:
-    """The key, and the aggregates where they are read."""
-    if features is None:
-        return examples.select(EXAMPLE)
-    return features.transform(task, examples)
+    """The key, and the aggregates where they are read; otherwise the time since the last event."""
+    if features is not None:
+        return features.transform(task, examples)
+    frame = examples.select(EXAMPLE)
+    if task.table.time is None or task.examples[CUT].null_count() == task.examples.height:
+        return frame
+    return frame.with_columns(since_last_event(task, examples).alias(_SINCE))
+
+
+def since_last_event(task: Task, examples: pl.DataFrame) -> pl.Series:
+    """log(1 + time from the last event that is shown to the cut), in days or the table's units.
+
+    Null where there is no event, no cut, or no time.
+    """
+    starts, ends = task.bounds(examples)
+    cuts, times = integer_times(examples[CUT]), task.table.time_values
+    last = times[np.maximum(ends - 1, 0)]
+    known = (ends > starts) & (cuts != NULL_TIME) & (last != NULL_TIME)
+    unit = 1.0 if task.table.time_kind == "integer" else _MICROSECONDS_A_DAY
+    gap = np.log1p(np.where(known, cuts - last, 0) / unit)
+    return pl.Series(gap).set(pl.Series(~known), None)
 
 
 def _all_classes(
