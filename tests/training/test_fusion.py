@@ -28,8 +28,9 @@ from domainformer.models import (
 )
 from domainformer.schema import DomainSchema, FieldSpec
 from domainformer.training import fit_fusion
-from domainformer.training.fusion import FusionConfig, fusion_groups
+from domainformer.training.fusion_config import FusionConfig
 from domainformer.training.fusion_targets import read_fusion_targets
+from domainformer.training.fusion_trainer import fusion_groups
 
 SCHEMA = DomainSchema("kinds", [FieldSpec("kind", "categorical_fixed")])
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -154,7 +154,8 @@ class TrainingConfig(StrictConfig):
         log_every: Steps between lines of ``metrics.jsonl``.
         keep: Checkpoints kept beside the best.
         substitute_values: Probability that a habitual categorical value is replaced throughout a
-            training history, so that the model trusts the history (see :mod:`domainformer.data.augment`).
+            training history, so that the model trusts the history (see
+            :mod:`domainformer.data.augment`).
         objectives: What is learned, with weights; what is not named is not trained.
         contrastive: Settings of the contrastive objective.
         masked_field: Settings of the masked-field objective.
