@@ -57,6 +57,7 @@ def fusion_groups(model: JointFusionModel, config: FusionConfig) -> list[dict[st
     """Trainable parameters by part and decay, each with its learning rate.
 
     Example:
+        >>> from domainformer.models import JointFusionConfig
         >>> model = JointFusionModel(JointFusionConfig(n_numbers=2))
         >>> [(g["name"], g["lr"], g["weight_decay"]) for g in fusion_groups(model, FusionConfig())]
         [('cross', 0.001, 0.05), ('cross', 0.001, 0.0), ('head', 0.001, 0.01), ('head', 0.001, 0.0),
