@@ -80,9 +80,8 @@ class Histories:
         self.frame = frame
         self.column_names = frame.columns
 
-    def map(self, function, *, batched, batch_size, num_proc, remove_columns):
+    def map(self, function, *, batched, batch_size, remove_columns):
         assert batched
-        assert num_proc
         assert remove_columns == self.column_names
         parts = [function(part.to_dict(as_series=False)) for part in self.frame.iter_slices(2)]
         return pl.concat(pl.DataFrame(part) for part in parts).rows(named=True)
@@ -98,10 +97,11 @@ def test_mappings_of_lists_as_hugging_face_gives_them(plan, histories, expected)
 def test_hugging_face_datasets(plan, histories, expected):
     datasets = pytest.importorskip("datasets", reason="comes with no extra")
     names = {"plan": plan, "histories": datasets.Dataset.from_polars(histories)}
-    exec(recipe("histories.map(").replace("num_proc=4", "num_proc=1"), names)
+    exec(recipe("histories.map("), names)
     assert {row["card"]: row["ids"] for row in names["tokenized"]} == expected
 
 
+@pytest.mark.slow
 def test_spark(plan, expected):
     sql = pytest.importorskip("pyspark.sql")
     with connect("spark", 2):
@@ -114,6 +114,7 @@ def test_spark(plan, expected):
     assert all(sum(row["lengths"]) == len(row["ids"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_ray_data(plan, histories, expected):
     ray = pytest.importorskip("ray")
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from domainformer.data import EventTable
 from domainformer.errors import TokenizerError
-from domainformer.schema import DomainSchema, FieldSpec
+from domainformer.schema import DomainSchema, FieldSpec, FieldType, Source
 from domainformer.schema.sources import least_tokens
 from domainformer.tokenizers import DomainTokenizer
 from domainformer.tokenizers.fields import ElapsedTimeTokenizer, TextTokenizer
@@ -245,6 +245,21 @@ def test_what_is_no_event_is_told_with_its_position(case, data):
     with pytest.raises(TokenizerError) as caught:
         tokenizer.decode(changed)
     assert caught.value.where == f"position {wrong}"
+
+
+def test_an_event_does_not_go_on_behind_a_special():
+    """A source whose fields are all optional is an event by itself, and padding ends it."""
+    amount = FieldSpec("amount", FieldType.NUMERICAL_CONTINUOUS, n_bins=4, optional=True)
+    schema = DomainSchema(
+        "mixed", [amount], sources={"cards": Source(fields=("amount",))}, source_column="source"
+    )
+    frame = pl.DataFrame({"who": [0, 0], "source": ["cards"] * 2, "amount": [1.0, None]})
+    tokenizer = DomainTokenizer(schema).fit(EventTable.of(frame, entity="who"))
+    whole = tokenizer.encode(EventTable.of(frame, entity="who")).ids.tolist()
+    assert tokenizer.decode([*whole, 0])["amount"].to_list() == [1.0, None]
+    with pytest.raises(TokenizerError) as caught:
+        tokenizer.decode([whole[0], 0, *whole[1:]])
+    assert caught.value.where == "position 2"
 
 
 def first_wrong(tokenizer, ids):

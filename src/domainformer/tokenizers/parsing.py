@@ -117,6 +117,11 @@ def _check(forms: Forms, flat: Ints, slots: Ints, at: Ints, states: Ints) -> Non
     # The state before each position, and before the end: that after the last head.
     heads_before = np.searchsorted(at, np.arange(len(flat) + 1))
     before = np.concatenate([[BETWEEN], states])[heads_before]
+    # A generic special ends an event that might have gone on.
+    generic = np.maximum.accumulate(
+        np.append(-1, np.where(slots == GENERIC, np.arange(len(flat)), -1))
+    )
+    before[generic > np.append(-1, at)[heads_before]] = BETWEEN
     known = np.maximum(before[:-1], BETWEEN)
     is_head = slots >= 0
     wrong = is_head & ~(forms.follows[known, np.maximum(slots, 0)])
