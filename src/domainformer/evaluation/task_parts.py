@@ -136,3 +136,8 @@ def duration(table: EventTable, length: Duration) -> int:
         return length
     days = length if isinstance(length, dt.timedelta) else dt.timedelta(days=length)
     return days // dt.timedelta(microseconds=1)
+
+
+def time_unit(table: EventTable) -> float:
+    """What times are divided by to be told in days; 1 where they are whole numbers."""
+    return float(DAY_US) if table.time_kind in ("date", "datetime") else 1.0

@@ -20,9 +20,8 @@ import polars as pl
 from domainformer.data.keys import NULL_TIME, integer_times
 from domainformer.evaluation.example_aggregates import AGE, ROW, VISIT
 from domainformer.evaluation.feature_plan import FeaturePlan
+from domainformer.evaluation.task_parts import time_unit
 from domainformer.evaluation.tasks import CUT, EXAMPLE, Task
-
-_MICROSECONDS_A_DAY = 86_400e6
 
 
 def working_frame(task: Task, examples: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
@@ -91,7 +90,7 @@ def _ages(
     Without a cut, now is the last time of the whole table; without times, a unit is an event.
     """
     times = history.time_values
-    scale = _MICROSECONDS_A_DAY if history.time_kind in ("date", "datetime") else 1.0
+    scale = time_unit(history)
     if history.time is None:
         ends = np.repeat(history.offsets[1:], history.lengths)
         age = (ends - np.arange(history.n_events)).astype(np.float64)

@@ -17,12 +17,12 @@ from domainformer.evaluation.tabular_baseline import (
     public_plan,
 )
 from domainformer.evaluation.task_features import FeaturePlan, check_plan
+from domainformer.evaluation.task_parts import time_unit
 from domainformer.evaluation.tasks import Task
 from domainformer.schema import FieldType
 
 _NUMBERS = (FieldType.NUMERICAL_CONTINUOUS, FieldType.NUMERICAL_DISCRETE, FieldType.SIGN)
 _NAMES = (FieldType.CATEGORICAL_FIXED, FieldType.CATEGORICAL_ENTITY, FieldType.TEXT)
-_MICROSECONDS_A_DAY = 86_400e6
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _windows(task: Task, examples: pl.DataFrame) -> tuple[float, ...]:
         return ()
     times = history.time_values
     spans = times[history.offsets[1:] - 1] - times[history.offsets[:-1]]
-    scale = _MICROSECONDS_A_DAY if history.time_kind in ("date", "datetime") else 1.0
+    scale = time_unit(history)
     usual = float(np.quantile(spans, 0.9)) / scale
     found = (float(f"{usual * share:.2g}") for share in (0.125, 0.25, 0.5))
     return tuple(dict.fromkeys(window for window in found if window > 0))

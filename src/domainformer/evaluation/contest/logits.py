@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from domainformer.evaluation.tasks import Kind
+from domainformer.evaluation.tasks import Kind, Task
+from domainformer.inference.fusion import FusionPredictor
 
+# A name that no column of a table has: fields that are called "label" stay usable.
+TARGET = "label of the task"
 Floats = npt.NDArray[np.float64]
 _SMALLEST = 1e-9
 
@@ -61,3 +64,14 @@ def average(
     logits = [to_logits(one, kind) for one in predictions]
     total = sum((w * one for w, one in zip(shares, logits, strict=True)), np.zeros(()))
     return from_logits(np.asarray(total), kind)
+
+
+def in_all_classes(
+    predicted: npt.NDArray[np.float64], predictor: FusionPredictor, task: Task
+) -> npt.NDArray[np.float64]:
+    """Columns for all classes of the task: one that training never showed has probability 0."""
+    if task.kind != "multiclass":
+        return predicted
+    found = np.zeros((len(predicted), task.n_classes))
+    found[:, [int(one) for one in predictor.targets[0].classes]] = predicted
+    return found

@@ -26,20 +26,18 @@ from domainformer.data import EventTable
 from domainformer.data.keys import NULL_TIME, integer_times
 from domainformer.errors import ConfigError, DataError
 from domainformer.evaluation.contest.boosting import find_plan
-from domainformer.evaluation.contest.logits import average
+from domainformer.evaluation.contest.logits import TARGET, average, in_all_classes
 from domainformer.evaluation.contest.pretraining import Pretraining, pretrained
 from domainformer.evaluation.contest.schemas import GivenSchema, schema_of
 from domainformer.evaluation.task_features import FeaturePlan, TaskFeatures
+from domainformer.evaluation.task_parts import time_unit
 from domainformer.evaluation.tasks import CUT, EXAMPLE, LABEL, Task
 from domainformer.inference.fusion import FusionPredictor
 from domainformer.schema import DomainSchema
 from domainformer.training.fusion import fit_fusion
 from domainformer.training.fusion_config import FusionConfig
 
-# A name that no column of a table has: fields that are called "label" stay usable.
-_TARGET = "label of the task"
 _SINCE = "time since the last event"
-_MICROSECONDS_A_DAY = 86_400e6
 _KINDS = ("binary", "multiclass", "regression")
 
 
@@ -92,7 +90,7 @@ class SequenceModel:
         if self.pretraining is not None:
             bundle = pretrained(task, examples_train, self.schema, self.pretraining, seed)
         train, valid = (
-            _frame(task, rows, features).with_columns(rows[LABEL].alias(_TARGET))
+            _frame(task, rows, features).with_columns(rows[LABEL].alias(TARGET))
             for rows in (examples_train, examples_valid)
         )
         schema = None if bundle is not None else schema_of(task, examples_train, self.schema)
@@ -102,7 +100,7 @@ class SequenceModel:
         predictors = [
             fit_fusion(
                 train,
-                {_TARGET: task.kind},
+                {TARGET: task.kind},
                 events=events,
                 validation=valid,
                 key=EXAMPLE,
@@ -157,7 +155,7 @@ class FittedNeural:
         assert first.tokenizer is not None
         history = newest_events(task, examples, first.tokenizer.schema, first.context)
         each = [
-            _all_classes(one.predict_array(frame, history), one, task) for one in self.predictors
+            in_all_classes(one.predict_array(frame, history), one, task) for one in self.predictors
         ]
         return average(each, task.kind)
 
@@ -193,17 +191,5 @@ def since_last_event(task: Task, examples: pl.DataFrame) -> pl.Series:
     cuts, times = integer_times(examples[CUT]), task.table.time_values
     last = times[np.maximum(ends - 1, 0)]
     known = (ends > starts) & (cuts != NULL_TIME) & (last != NULL_TIME)
-    unit = 1.0 if task.table.time_kind == "integer" else _MICROSECONDS_A_DAY
-    gap = np.log1p(np.where(known, cuts - last, 0) / unit)
+    gap = np.log1p(np.where(known, cuts - last, 0) / time_unit(task.table))
     return pl.Series(gap).set(pl.Series(~known), None)
-
-
-def _all_classes(
-    predicted: npt.NDArray[np.float64], predictor: FusionPredictor, task: Task
-) -> npt.NDArray[np.float64]:
-    """Columns for all classes of the task: one that training never showed has probability 0."""
-    if task.kind != "multiclass":
-        return predicted
-    found = np.zeros((len(predicted), task.n_classes))
-    found[:, [int(one) for one in predictor.targets[0].classes]] = predicted
-    return found

@@ -14,16 +14,13 @@ import polars as pl
 
 from domainformer.errors import ConfigError, DataError
 from domainformer.evaluation.contest.boosting import find_plan
-from domainformer.evaluation.contest.logits import average
+from domainformer.evaluation.contest.logits import TARGET, average, in_all_classes
 from domainformer.evaluation.tabular_baseline import check_kind
 from domainformer.evaluation.task_features import FeaturePlan, TaskFeatures
 from domainformer.evaluation.tasks import EXAMPLE, LABEL, Task
 from domainformer.inference.fusion import FusionPredictor
 from domainformer.training.fusion import fit_fusion
 from domainformer.training.fusion_config import FusionConfig
-
-# A name that no column of a table has: features that are called "label" stay usable.
-_TARGET = "label of the task"
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,13 @@ class TabularNetwork:
         plan = find_plan(self.plan, task, examples_train)
         features = TaskFeatures.fit(task, examples_train, plan)
         train, valid = (
-            features.transform(task, rows).with_columns(rows[LABEL].alias(_TARGET))
+            features.transform(task, rows).with_columns(rows[LABEL].alias(TARGET))
             for rows in (examples_train, examples_valid)
         )
         predictors = [
             fit_fusion(
                 train,
-                {_TARGET: task.kind},
+                {TARGET: task.kind},
                 validation=valid,
                 key=EXAMPLE,
                 config=self.finetuning.model_copy(update={"seed": 1000 * seed + member}),
@@ -93,14 +90,5 @@ class FittedTabularNetwork:
     def predict(self, task: Task, examples: pl.DataFrame) -> npt.NDArray[np.float64]:
         """``[n]`` (chance of 1, or the number), or ``[n, classes]``, in the examples' order."""
         frame = self.features.transform(task, examples)
-        return average([_said(one, frame, task) for one in self.predictors], task.kind)
-
-
-def _said(predictor: FusionPredictor, frame: pl.DataFrame, task: Task) -> npt.NDArray[np.float64]:
-    """Predictions with columns for all classes: one that training never showed has chance 0."""
-    predicted = predictor.predict_array(frame)
-    if task.kind != "multiclass":
-        return predicted
-    found = np.zeros((len(predicted), task.n_classes))
-    found[:, [int(one) for one in predictor.targets[0].classes]] = predicted
-    return found
+        each = [in_all_classes(one.predict_array(frame), one, task) for one in self.predictors]
+        return average(each, task.kind)

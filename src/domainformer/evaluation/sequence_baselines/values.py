@@ -21,13 +21,12 @@ import polars as pl
 from domainformer.data import EventTable
 from domainformer.errors import DataError
 from domainformer.evaluation.sequence_counts import CategorySequences
-from domainformer.evaluation.task_parts import class_indices
+from domainformer.evaluation.task_parts import class_indices, time_unit
 from domainformer.evaluation.tasks import POSITION, Task
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-_DAY_US = 86_400e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +104,7 @@ class ValueEvents:
     @cached_property
     def days(self) -> Floats:
         """Time of each event, in days (or in the units of an integer time)."""
-        scale = 1.0 if self.table.time_kind == "integer" else _DAY_US
+        scale = time_unit(self.table)
         return self.table.time_values / scale
 
     def before(self, values: npt.NDArray[Any], steps: int = 1) -> npt.NDArray[Any]:
