@@ -7,11 +7,14 @@ Each says what is wrong, where it is (file, row, column), why, and the next step
     │   ├── ConfigError                 a configuration file, override or argument
     │   ├── SchemaError                 a schema that contradicts itself or the table
     │   ├── DataError                   a table, file, row or column
-    │   └── TokenizerError              a tokenizer that cannot do what was asked
+    │   ├── TokenizerError              a tokenizer that cannot do what was asked
+    │   └── RuleError                   a learning rule, its site, or what it gave back
     ├── ArtifactError                   something on disk is missing, incomplete or damaged
     │   ├── StoreError                  a token store
     │   ├── CheckpointError             a training checkpoint
+    │   ├── RegistryError               a registry of models, or a model folder for one
     │   └── FingerprintError            parts that were not made for each other
+    ├── ComparisonError                 runs that cannot be set beside each other
     └── MissingExtraError (ImportError) an optional dependency is not installed
         └── MissingProgramError         a program that it runs on is not installed
 
@@ -75,6 +78,10 @@ class TokenizerError(InputError):
     """A tokenizer cannot do what was asked."""
 
 
+class RuleError(InputError):
+    """A learning rule cannot be attached, or gave back what it must not."""
+
+
 class ArtifactError(DomainformerError):
     """Something on disk is missing, incomplete or damaged."""
 
@@ -87,8 +94,16 @@ class CheckpointError(ArtifactError):
     """A training checkpoint is missing, incomplete or damaged."""
 
 
+class RegistryError(ArtifactError):
+    """A registry of models, or a model folder, is missing, damaged, unsafe or in use."""
+
+
 class FingerprintError(ArtifactError):
     """Two parts were put together that were not made for each other."""
+
+
+class ComparisonError(DomainformerError):
+    """Runs differ in more than was named, so that a difference in their results tells nothing."""
 
 
 class MissingExtraError(DomainformerError, ImportError):

@@ -9,11 +9,25 @@ Before the first step a run folder holds everything that decides its result::
 
 ``run.json`` is replaced atomically whenever something becomes known, so a reader sees one state or
 the next, also when the process is killed between two of them.
+
+What the run *is* stands in ``identity``: a hash for each part that can change the result, and none
+of what cannot::
+
+    config      settings, without folders, verbosity, logging (`INERT_KEYS`) and rules
+    code        source of the packages that training may import (`source_hash`)
+    data        the events or texts that were read
+    tokenizer   the fitted tokenizer
+    rules       learning rules, with the source of those that users bring
+
+Equal identities mean equal results on equal machines; :func:`result_hash` makes one name of them.
 """
 
 from __future__ import annotations
 
 import fcntl
+import fnmatch
+import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -40,7 +54,43 @@ from domainformer.version import __version__
 RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"
 Status = Literal["preparing", "running", "finished", "failed", "interrupted"]
+# Dotted patterns of settings that cannot change a result: where it is written, what is told of it.
+INERT_KEYS = (
+    "output.*",
+    "*.keep",
+    "*.log_every",
+    "*.quiet",
+    "*.report_to",
+    "*.resume",
+    # How the sums of a result are divided among processors and passes stands in ``resolved``.
+    "*.memory_budget",
+    "*.threads",
+)
+# Known by its content: another path to the same thing is the same thing.
+_KNOWN_BY_CONTENT = {"data.path": "data_fingerprint", "schema": "schema_fingerprint"}
+# Seeds of a training; runs that differ in these alone are repetitions.
+SEED_KEYS = frozenset({"seed", "training.seed"})
+# Packages that training never imports, as the layers contract holds: they cannot change a result.
+_ABOVE_TRAINING = ("cli", "quickstart", "reports", "evaluation", "__main__")
 _PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "polars", "numpy", "pyarrow")
+
+
+class Identity(StrictConfig):
+    """A hash of each part that can change a result; None where a part is not known yet.
+
+    Args:
+        config: Settings, without inert ones (`INERT_KEYS`) and without rules.
+        code: Source of the library; two hashes joined where a run was taken up with other code.
+        data: Fingerprint of what was read.
+        tokenizer: Fingerprint of the fitted tokenizer.
+        rules: Learning rules with their settings and the source of those that users bring.
+    """
+
+    config: str
+    code: str
+    data: str | None = None
+    tokenizer: str | None = None
+    rules: str
 
 
 class RunRecord(StrictConfig):
@@ -61,11 +111,13 @@ class RunRecord(StrictConfig):
         tokenizer_fingerprint: Of the fitted tokenizer.
         split: How the events were divided (cuts, counts, seed).
         rules: Learning rules attached to the model, outermost first; empty for plain training.
+        rule_sources: Hash of the source of each rule that is no part of the library, by its name.
         resolved: Values chosen on this machine (batch size, precision, steps).
         environment: Python, packages, processor.
         resumed: Steps at which the run was taken up again.
         results: What came out.
         error: Why it failed.
+        identity: Hashes of what can change the result; None in records of older versions.
     """
 
     id: str
@@ -82,11 +134,13 @@ class RunRecord(StrictConfig):
     tokenizer_fingerprint: str | None = None
     split: dict[str, Any] | None = None
     rules: list[str] = Field(default_factory=list)
+    rule_sources: dict[str, str] = Field(default_factory=dict)
     resolved: dict[str, Any] = Field(default_factory=dict)
     environment: dict[str, Any]
     resumed: list[int] = Field(default_factory=list)
     results: dict[str, Any] | None = None
     error: str | None = None
+    identity: Identity | None = None
 
 
 class Run:
@@ -110,8 +164,9 @@ class Run:
         self.record = record
 
     def update(self, **changes: Any) -> None:
-        """Change fields of the record and replace ``run.json``."""
-        self.record = build(RunRecord, {**self.record.model_dump(), **changes})
+        """Change fields of the record, and its identity with them, and replace ``run.json``."""
+        record = build(RunRecord, {**self.record.model_dump(), **changes})
+        self.record = record.model_copy(update={"identity": identity_of(record)})
         write_json(self.directory / RUN_FILE, self.record.model_dump(mode="json"))
 
     def finish(self, results: Mapping[str, Any]) -> None:
@@ -119,7 +174,7 @@ class Run:
         self.update(status="finished", finished=_now(), results=dict(results), error=None)
 
     def __enter__(self) -> Self:
-        self._lock = _lock(self.directory)
+        self._lock = lock_directory(self.directory)
         return self
 
     def __exit__(
@@ -174,6 +229,7 @@ def start_run(
         code_version=code_version(),
         environment=environment(),
     )
+    record = record.model_copy(update={"identity": identity_of(record, code=source_hash())})
     # The folder appears together with its identity: a kill in between leaves no nameless folder.
     staging = directory.with_name(f".{directory.name}.staging-{os.getpid()}")
     try:
@@ -243,7 +299,16 @@ def resume_run(
             why="\n         ".join(changed),
             next_step=f"use the values of {Path(directory) / CONFIG_FILE}, or start another run",
         )
-    return Run(Path(directory), record)
+    return Run(Path(directory), _with_present_code(record))
+
+
+def _with_present_code(record: RunRecord) -> RunRecord:
+    """A record whose identity tells where the code changed in the middle of its run."""
+    known, now = record.identity, source_hash()
+    if known is None or record.status == "finished" or now in known.code.split("+"):
+        return record
+    both = known.model_copy(update={"code": f"{known.code}+{now}"})
+    return record.model_copy(update={"identity": both})
 
 
 def run_directory(root: str | Path, name: str) -> Path:
@@ -269,6 +334,130 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def settings_of(record: RunRecord) -> dict[str, Any]:
+    """The settings that can change a result, by dotted key, without learning rules.
+
+    What is known by its content (the table, the schema) is told by its fingerprint, so that a file
+    that was moved is the same file.
+
+    Example:
+        >>> import tempfile
+        >>> config = {"training": {"seed": 1, "quiet": True}, "output": {"root": "runs"}}
+        >>> settings_of(start_run(tempfile.mkdtemp(), "a", kind="pretrain", config=config).record)
+        {'training.seed': 1}
+    """
+    settings = _decisive(record.config)
+    for key, known in _KNOWN_BY_CONTENT.items():
+        content = getattr(record, known)
+        if key in settings and content is not None:
+            settings[key] = content
+    return settings
+
+
+def rules_of(record: RunRecord) -> dict[str, Any]:
+    """The learning rules of a run: asked for, attached, and the source of those of users."""
+    asked = {key: value for key, value in flatten(record.config).items() if _is_of_rules(key)}
+    return {"settings": asked, "attached": record.rules, "sources": record.rule_sources}
+
+
+def identity_of(record: RunRecord, *, code: str | None = None) -> Identity:
+    """The identity of a run; records of older versions get one from what they know.
+
+    Args:
+        record: What is known of the run.
+        code: Hash of the code; None keeps the one of the record.
+    """
+    if code is None:
+        known = record.identity
+        code = known.code if known is not None else fingerprint(record.code_version)
+    return Identity(
+        config=fingerprint(settings_of(record)),
+        code=code,
+        data=record.data_fingerprint,
+        tokenizer=record.tokenizer_fingerprint,
+        rules=fingerprint(rules_of(record)),
+    )
+
+
+def result_hash(
+    of: RunRecord | StrictConfig | Mapping[str, Any], may_differ: AbstractSet[str] = frozenset()
+) -> str:
+    """One name for everything that can change a result, and nothing that cannot.
+
+    Args:
+        of: The record of a run (settings, code, data, tokenizer, rules), or a configuration alone.
+        may_differ: Further dotted keys to leave out; with ``SEED_KEYS``, repetitions of one
+            experiment have one name.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Example:
+        >>> one = {"training": {"seed": 0, "quiet": True}, "rules": ["lion"]}
+        >>> two = {"training": {"seed": 1, "quiet": False}, "rules": ["lion"]}
+        >>> result_hash(one) == result_hash(two)
+        False
+        >>> result_hash(one, SEED_KEYS) == result_hash(two, SEED_KEYS)
+        True
+    """
+    if isinstance(of, RunRecord):
+        settings = {k: v for k, v in settings_of(of).items() if k not in may_differ}
+        parts = identity_of(of).model_dump(exclude={"config"})
+        return fingerprint({"settings": settings, **parts})
+    values = of.model_dump(mode="json") if isinstance(of, StrictConfig) else dict(of)
+    flat = {key: value for key, value in flatten(values).items() if not is_inert(key)}
+    return fingerprint({k: v for k, v in flat.items() if k not in may_differ})
+
+
+def is_inert(key: str) -> bool:
+    """Whether a dotted key names a setting that cannot change a result.
+
+    Example:
+        >>> is_inert("output.name"), is_inert("training.quiet"), is_inert("training.seed")
+        (True, True, False)
+    """
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in INERT_KEYS)
+
+
+@functools.cache
+def source_hash() -> str:
+    """A hash of the source that can change a result: all of the library below evaluation.
+
+    It is narrower than a git revision, which changes with every line of documentation, and wider:
+    it tells edits that were not committed, and copies that lie outside of git. Taken once per
+    process, which goes on with what it has imported.
+
+    Example:
+        >>> len(source_hash()), source_hash() == source_hash()
+        (16, True)
+    """
+    return _hash_of_source(Path(__file__).resolve().parent)
+
+
+def _hash_of_source(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if name.parts[0].removesuffix(".py") in _ABOVE_TRAINING:
+            continue
+        content = path.read_bytes()
+        digest.update(f"{name.as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if not is_inert(key) and not _is_of_rules(key)
+    }
+
+
+def _is_of_rules(key: str) -> bool:
+    return "rules" in key.split(".")[:2]
 
 
 def code_version() -> dict[str, str | bool | None]:
@@ -304,8 +493,15 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _lock(directory: Path) -> int:
-    """Hold the run folder for this process; the system lets go when the process ends, however."""
+def lock_directory(directory: Path) -> int:
+    """Hold a folder for this process; the system lets go when the process ends, however.
+
+    Returns:
+        A descriptor; closing it lets go.
+
+    Raises:
+        ConfigError: Another process holds it.
+    """
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
