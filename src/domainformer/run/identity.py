@@ -1,0 +1,147 @@
+"""What can change the result of a run, as hashes; what cannot, as patterns of keys.
+
+Equal identities mean equal results on equal machines. To say that a new setting cannot change a
+result, add its pattern to `INERT_KEYS`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from domainformer.artifacts import fingerprint
+from domainformer.config import StrictConfig
+from domainformer.run.record import Identity, RunRecord
+
+# Dotted patterns of settings that cannot change a result: where it is written, what is told of it.
+INERT_KEYS = (
+    "output.*",
+    "*.keep",
+    "*.log_every",
+    "*.quiet",
+    "*.report_to",
+    "*.resume",
+    # How the sums of a result are divided among processors and passes stands in ``resolved``.
+    "*.memory_budget",
+    "*.threads",
+)
+# Known by its content: another path to the same thing is the same thing.
+_KNOWN_BY_CONTENT = {"data.path": "data_fingerprint", "schema": "schema_fingerprint"}
+# Seeds of a training; runs that differ in these alone are repetitions.
+SEED_KEYS = frozenset({"seed", "training.seed"})
+
+
+def settings_of(record: RunRecord) -> dict[str, Any]:
+    """The settings that can change a result, by dotted key, without learning rules.
+
+    What is known by its content (the table, the schema) is told by its fingerprint, so that a file
+    that was moved is the same file.
+
+    Example:
+        >>> import tempfile
+        >>> from domainformer.run import start_run
+        >>> config = {"training": {"seed": 1, "quiet": True}, "output": {"root": "runs"}}
+        >>> settings_of(start_run(tempfile.mkdtemp(), "a", kind="pretrain", config=config).record)
+        {'training.seed': 1}
+    """
+    settings = _decisive(record.config)
+    for key, known in _KNOWN_BY_CONTENT.items():
+        content = getattr(record, known)
+        if key in settings and content is not None:
+            settings[key] = content
+    return settings
+
+
+def rules_of(record: RunRecord) -> dict[str, Any]:
+    """The learning rules of a run: asked for, attached, and the source of those of users."""
+    asked = {key: value for key, value in flatten(record.config).items() if _is_of_rules(key)}
+    return {"settings": asked, "attached": record.rules, "sources": record.rule_sources}
+
+
+def identity_of(record: RunRecord, *, code: str | None = None) -> Identity:
+    """The identity of a run; records of older versions get one from what they know.
+
+    Args:
+        record: What is known of the run.
+        code: Hash of the code; None keeps the one of the record.
+    """
+    if code is None:
+        known = record.identity
+        code = known.code if known is not None else fingerprint(record.code_version)
+    return Identity(
+        config=fingerprint(settings_of(record)),
+        code=code,
+        data=record.data_fingerprint,
+        tokenizer=record.tokenizer_fingerprint,
+        rules=fingerprint(rules_of(record)),
+    )
+
+
+def result_hash(
+    of: RunRecord | StrictConfig | Mapping[str, Any], may_differ: AbstractSet[str] = frozenset()
+) -> str:
+    """One name for everything that can change a result, and nothing that cannot.
+
+    Args:
+        of: The record of a run (settings, code, data, tokenizer, rules), or a configuration alone.
+        may_differ: Further dotted keys to leave out; with ``SEED_KEYS``, repetitions of one
+            experiment have one name.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Example:
+        >>> one = {"training": {"seed": 0, "quiet": True}, "rules": ["lion"]}
+        >>> two = {"training": {"seed": 1, "quiet": False}, "rules": ["lion"]}
+        >>> result_hash(one) == result_hash(two)
+        False
+        >>> result_hash(one, SEED_KEYS) == result_hash(two, SEED_KEYS)
+        True
+    """
+    if isinstance(of, RunRecord):
+        settings = {k: v for k, v in settings_of(of).items() if k not in may_differ}
+        parts = identity_of(of).model_dump(exclude={"config"})
+        return fingerprint({"settings": settings, **parts})
+    values = of.model_dump(mode="json") if isinstance(of, StrictConfig) else dict(of)
+    flat = {key: value for key, value in flatten(values).items() if not is_inert(key)}
+    return fingerprint({k: v for k, v in flat.items() if k not in may_differ})
+
+
+def is_inert(key: str) -> bool:
+    """Whether a dotted key names a setting that cannot change a result.
+
+    Example:
+        >>> is_inert("output.name"), is_inert("training.quiet"), is_inert("training.seed")
+        (True, True, False)
+    """
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in INERT_KEYS)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted keys.
+
+    Example:
+        >>> flatten({"training": {"seed": 0}, "schema": None})
+        {'training.seed': 0, 'schema': None}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in flatten(config).items()
+        if not is_inert(key) and not _is_of_rules(key)
+    }
+
+
+def _is_of_rules(key: str) -> bool:
+    return "rules" in key.split(".")[:2]
