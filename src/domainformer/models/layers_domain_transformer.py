@@ -117,14 +117,16 @@ class DomainTransformerMLP(nn.Module):
         width, inner = config.hidden_size, config.intermediate_size
         self.gate_proj = nn.Linear(width, inner, bias=False) if config.mlp == "swiglu" else None
         self.up_proj = nn.Linear(width, inner, bias=False)
+        self.activation = nn.GELU() if config.mlp == "gelu" else nn.SiLU()
         self.down_proj = nn.Linear(inner, width, bias=False)
         self.down_proj.adds_to_stream = True  # drawn smaller, see _init_weights
 
     def forward(self, x_BLW: torch.Tensor) -> torch.Tensor:
         """Transform each token by itself."""
         up = self.up_proj(x_BLW)
-        inner = F.gelu(up) if self.gate_proj is None else F.silu(self.gate_proj(x_BLW)) * up
-        return self.down_proj(inner)
+        if self.gate_proj is None:
+            return self.down_proj(self.activation(up))
+        return self.down_proj(self.activation(self.gate_proj(x_BLW)) * up)
 
 
 def make_norm(config: DomainTransformerConfig) -> nn.Module:
