@@ -15,6 +15,8 @@ and test apart; ``simulate.py`` makes tables of any size. What exceeds memory is
 After the tokenizer, ``tokens.py`` holds ragged ids in memory, ``store.py`` and ``shards.py`` on
 disk; ``packing.py`` cuts windows and fills rows, ``budgets.py`` cuts them where sources have shares
 of the context, ``dataset.py`` serves them.
+Text has a path of its own: ``text.py`` reads and splits files, ``text_policy.py`` says which
+characters a text may hold, ``windows.py`` (with ``text_windows.py``) cuts ids into rows.
 
 May import ``schema`` and what lies below it; never torch, transformers, models or tokenizers.
 """
@@ -47,7 +49,17 @@ from domainformer.data.splits import (
 )
 from domainformer.data.store import TokenStore
 from domainformer.data.table import EventTable
+from domainformer.data.text import (
+    Document,
+    normalise_documents,
+    read_texts,
+    split_text,
+    text_fingerprint,
+)
+from domainformer.data.text_policy import TextReport, normalise, policy_characters
+from domainformer.data.text_windows import TextWindows
 from domainformer.data.tokens import History, TokenizedEvents, id_dtype
+from domainformer.data.windows import SequenceBuilder
 
 __all__ = [
     "EventTable",
@@ -78,4 +90,14 @@ __all__ = [
     "keep_within_budgets",
     "DomainSequenceDataset",
     "IGNORED",
+    "Document",
+    "read_texts",
+    "normalise",
+    "normalise_documents",
+    "policy_characters",
+    "TextReport",
+    "split_text",
+    "text_fingerprint",
+    "SequenceBuilder",
+    "TextWindows",
 ]

@@ -6,6 +6,7 @@
     slots.py              how the fields share one vocabulary; the positions of an event
     semantic/             entities as a few codes, from what they are like
     merges/               one token for what often occurs together (ActionPiece)
+    language/             plain text for language models: one id per character
     domain.py             DomainTokenizer: fit, encode, decode, save: start here
     statistics/, fitting.py                          what a fit knows: mergeable, bounded
     encoder.py, spans.py, kernels/                   its bulk path: columns, codes, ids
@@ -55,6 +56,7 @@ from domainformer.tokenizers.inspection import (
     render_vocabulary,
     validate_tokenizer,
 )
+from domainformer.tokenizers.language import CharacterTokenizer
 from domainformer.tokenizers.merges import (
     ActionPieceMerges,
     MergesResult,
@@ -100,6 +102,7 @@ __all__ = [
     "PermutedSequenceDataset",
     "CalendarTokenizer",
     "ElapsedTimeTokenizer",
+    "CharacterTokenizer",
     "TextTokenizer",
     "train_bpe",
     "describe_tokenizer",

@@ -15,6 +15,7 @@ tokenizes never loads them.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -124,21 +125,25 @@ def read_files(folder: Path) -> DomainTokenizer:
     return tokenizer
 
 
-def verify_files(folder: Path) -> None:
+def verify_files(folder: Path, files: Sequence[str] = FILES) -> None:
     """Check a tokenizer's files, and only these, against the checksums of the folder's manifest.
+
+    Args:
+        folder: Written by ``save_pretrained``, or a model with its tokenizer.
+        files: Names of the files; those of a `DomainTokenizer` unless told otherwise.
 
     Raises:
         ArtifactError: The folder has no manifest, or a file is missing or was changed.
     """
     listed = read_manifest(folder)["files"]
-    for name in FILES:
+    for name in files:
         path = folder / name
         if name not in listed:
             raise ArtifactError(
                 f"{folder} holds no tokenizer",
                 where=name,
                 why="its manifest does not list this file",
-                next_step="give a folder written by DomainTokenizer.save_pretrained or a bundle",
+                next_step="give a folder written by the tokenizer's save_pretrained, or a bundle",
             )
         if not path.is_file():
             why = "the file is missing"
