@@ -148,6 +148,7 @@ if TYPE_CHECKING:
         validate_tokenizer,
     )
     from domainformer.training import (
+        Batcher,
         FusionConfig,
         HorizonConfig,
         ItemsConfig,
@@ -227,6 +228,7 @@ __all__ = [
     "PeriodicLinearReLU",
     "Collator",
     "pool_hidden",
+    "Batcher",
     "RunConfig",
     "MaskedFieldConfig",
     "HorizonConfig",
@@ -403,6 +405,7 @@ _PACKAGES = {
         "validate_tokenizer",
     ),
     "training": (
+        "Batcher",
         "FusionConfig",
         "HorizonConfig",
         "ItemsConfig",

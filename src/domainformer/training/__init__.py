@@ -9,11 +9,13 @@
 Start at ``config.py`` (what can be configured), then ``engine.py`` (how a run goes). The loop and
 its checkpoints are in ``trainer.py`` and ``checkpoints.py``; ``preparation.py`` makes tokens of the
 table, ``plan.py`` and ``batch_size.py`` choose numbers, ``progress.py`` tells.
+``batcher.py`` puts windows of text on a device and finds the batch size that pays.
 What is learned from is in ``objectives.py``, with a file for each objective.
 
 May import inference, models, tokenizers, data and what lies below; torch and transformers.
 """
 
+from domainformer.training.batcher import BatchChoice, Batcher, find_batch_size
 from domainformer.training.checkpoints import newest_checkpoint
 from domainformer.training.config import (
     DataConfig,
@@ -24,7 +26,7 @@ from domainformer.training.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from domainformer.training.engine import RunResult, pretrain
+from domainformer.training.engine import pretrain
 from domainformer.training.finetune import FinetuneConfig, finetune
 from domainformer.training.fusion import fit_fusion
 from domainformer.training.fusion_config import FusionConfig
@@ -40,6 +42,7 @@ from domainformer.training.objective_config import (
 from domainformer.training.plan import TrainPlan
 from domainformer.training.progress import read_metrics
 from domainformer.training.recipes import Recipe, copy_recipe, list_recipes
+from domainformer.training.running import RunResult
 from domainformer.training.trainer import EventTrainer
 
 __all__ = [
@@ -66,6 +69,9 @@ __all__ = [
     "RunResult",
     "EventTrainer",
     "TrainPlan",
+    "Batcher",
+    "BatchChoice",
+    "find_batch_size",
     "newest_checkpoint",
     "read_metrics",
     "Recipe",
