@@ -10,8 +10,8 @@ from domainformer.training.config import (
     MAY_DIFFER_ON_RESUME,
     RunConfig,
     TrainingConfig,
-    parse_bytes,
 )
+from domainformer.training.optimisation_config import parse_bytes
 
 
 def test_defaults_are_complete_and_survive_yaml():

@@ -13,7 +13,8 @@ import torch
 from domainformer.errors import CheckpointError, ConfigError, DomainformerError
 from domainformer.training import checkpoints
 from domainformer.training.plan import TrainPlan
-from domainformer.training.trainer import EventTrainer, count_targets
+from domainformer.training.trainer import EventTrainer
+from domainformer.training.trainer_parts import count_targets
 
 # 37 rows in batches of 4, two per step: 5 steps per epoch, the last of them short; 13 steps end
 # inside the third epoch.

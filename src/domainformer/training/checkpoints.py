@@ -8,6 +8,7 @@ and renamed (:func:`domainformer.artifacts.staged_directory`): it is whole or no
         model.safetensors    weights           optimizer.pt   moments of AdamW
         config.json          architecture      scheduler.pt   position in the schedule
         rng.pt               generators        trainer_state.json   counters, best loss so far
+        rules.pt             state of learning rules, where there are any
         position.json        what the position in the data counts in
         manifest.json        sizes and SHA-256 of all of these
 
@@ -42,6 +43,7 @@ SCHEDULER = "scheduler.pt"
 RNG = "rng.pt"
 STATE = "trainer_state.json"
 POSITION = "position.json"
+RULES = "rules.pt"
 PIECES = (WEIGHTS, OPTIMIZER, SCHEDULER, RNG, STATE, POSITION)
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -80,6 +82,8 @@ def save_checkpoint(
     scheduler: torch.optim.lr_scheduler.LRScheduler,
     state: Mapping[str, Any],
     position: Mapping[str, Any],
+    rules: Mapping[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint, whole or not at all.
 
@@ -91,6 +95,8 @@ def save_checkpoint(
         scheduler: Its state after that step.
         state: Counters of the trainer (plain data).
         position: What the position in the data counts in (plain data).
+        rules: State of the learning rules; None where there are none.
+        origin: What the weights came from (the parent's name, the architecture), for the manifest.
 
     Raises:
         CheckpointError: The disk is full or not writable; older checkpoints are untouched.
@@ -99,13 +105,16 @@ def save_checkpoint(
 
     target = checkpoint_path(root, step)
     try:
-        with staged_directory(target, overwrite=True, meta={"step": step}) as staging:
+        meta = {**(origin or {}), "step": step}
+        with staged_directory(target, overwrite=True, meta=meta) as staging:
             save_model(model, str(staging / WEIGHTS), metadata={"format": "pt"})
             if hasattr(model, "config"):
                 model.config.save_pretrained(staging)
             torch.save(optimizer.state_dict(), staging / OPTIMIZER)
             torch.save(scheduler.state_dict(), staging / SCHEDULER)
             torch.save(rng_state(), staging / RNG)
+            if rules is not None:
+                torch.save(rules, staging / RULES)
             (staging / STATE).write_text(json.dumps(dict(state), indent=2), encoding="utf-8")
             (staging / POSITION).write_text(json.dumps(dict(position)), encoding="utf-8")
     except ArtifactError as error:
@@ -221,6 +230,21 @@ def load_training_state(
         raise CheckpointError(
             f"the optimizer state of {path} does not fit the model", why=str(error)
         ) from error
+
+
+def load_rules(path: Path) -> Any:
+    """The state of the learning rules.
+
+    Raises:
+        CheckpointError: The checkpoint has none, or it is unreadable.
+    """
+    if not (path / RULES).is_file():
+        raise CheckpointError(
+            f"{path} has no state of learning rules",
+            why="it was written by a run without any",
+            next_step="resume with the rules that the run was started with",
+        )
+    return _load(path / RULES)
 
 
 def rng_state() -> dict[str, Any]:

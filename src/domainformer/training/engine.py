@@ -14,21 +14,16 @@ that it would have had.
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedModel
 
 from domainformer.data import EventTable
 from domainformer.data.augment import ValueSubstitution, interchangeable
 from domainformer.data.dataset import DomainSequenceDataset
 from domainformer.data.splits import TRAIN, VALIDATION
-from domainformer.errors import ConfigError, nearest
+from domainformer.errors import ConfigError, RuleError, nearest
 from domainformer.inference import save_bundle
 from domainformer.models import (
     PRESETS,
@@ -36,57 +31,29 @@ from domainformer.models import (
     DomainTransformerConfig,
     DomainTransformerForCausalLM,
 )
-from domainformer.run import RUN_FILE, Run, RunRecord, resume_run, run_directory, start_run
+from domainformer.run import Run
 from domainformer.schema import DomainSchema, FieldType
 from domainformer.tokenizers import DomainTokenizer, PermutedSequenceDataset
-from domainformer.training.checkpoints import newest_checkpoint
 from domainformer.training.config import (
-    MAY_DIFFER_ON_RESUME,
     ModelConfig,
     RunConfig,
-    TrainingConfig,
 )
 from domainformer.training.merging import merged_rows
 from domainformer.training.objective_base import ObjectiveCollator, ObjectiveRows
 from domainformer.training.objective_trainer import ObjectiveTrainer
 from domainformer.training.objectives import NEXT_TOKEN, ObjectiveModel, make_objectives
-from domainformer.training.plan import TrainPlan, device, resolve_plan
+from domainformer.training.plan import device
 from domainformer.training.preparation import Prepared, prepare
 from domainformer.training.progress import (
     METRICS_FILE,
-    JsonLines,
-    Watcher,
     evaluation_at,
-    make_display,
     say,
     say_nothing,
 )
-from domainformer.training.sampler import EpochDataset
-from domainformer.training.session import StopAfterStep, StopRequest, reproducible
-from domainformer.training.trackers import make_trackers
-from domainformer.training.trainer import Collate, EventTrainer
-
-CHECKPOINTS = "checkpoints"
-MODEL = "model"
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind.
-
-    Args:
-        run_dir: The run folder.
-        model_dir: The bundle in it.
-        metrics: Final numbers: ``eval_loss`` (best), ``steps``, ``tokens``, ``seconds``, …
-        split: The record of the split.
-        record: The run's identity as it ended.
-    """
-
-    run_dir: Path
-    model_dir: Path
-    metrics: dict[str, Any]
-    split: dict[str, Any]
-    record: RunRecord
+from domainformer.training.rules import Chain
+from domainformer.training.rules.config import configured_rules
+from domainformer.training.running import MODEL, RunResult, open_run, plan_of, result_of, train
+from domainformer.training.session import reproducible
 
 
 def pretrain(
@@ -126,6 +93,7 @@ def pretrain(
     run = open_run(config.output.root, config.output.name, config, kind="pretrain")
     if run.record.status == "finished":
         return result_of(run)
+    rules = event_rules(config, run)
     with run, reproducible(config.training.seed, threads=config.training.threads):
         tell = say_nothing if config.training.quiet else say
         prepared = prepare(config, run, table=table, schema=schema, say=tell)
@@ -138,7 +106,7 @@ def pretrain(
             pad_to=config.training.context if config.training.packed else None,
         )
         metrics = train_objectives(
-            run, config, model, prepared.tokenizer, train_rows, eval_rows, collate
+            run, config, model, prepared.tokenizer, train_rows, eval_rows, collate, rules
         )
         save_bundle(
             run.directory / MODEL,
@@ -160,12 +128,13 @@ def train_objectives(
     train_rows: DomainSequenceDataset | PermutedSequenceDataset,
     eval_rows: DomainSequenceDataset | None,
     collate: Collator,
+    rules: Chain,
 ) -> dict[str, Any]:
     """Train a model on what the configuration names; next tokens alone need nothing around it."""
     training = config.training
     if set(training.objectives.used) == {NEXT_TOKEN}:
         plan = plan_of(run, training, model, train_rows, collate)
-        return train(run, config, model, plan, train_rows, eval_rows, collate)
+        return train(run, config, model, plan, train_rows, eval_rows, collate, rules=rules)
     assert isinstance(train_rows, DomainSequenceDataset)  # the configuration refuses others
     made = make_objectives(training, tokenizer, model.config, train_rows)
     learner = ObjectiveModel(model, made, training)
@@ -175,38 +144,31 @@ def train_objectives(
     judged = None if eval_rows is None else ObjectiveRows(eval_rows, objectives)
     collator = ObjectiveCollator(collate, objectives)
     plan = plan_of(run, training, learner, rows, collator)
-    metrics = train(run, config, learner, plan, rows, judged, collator, trainer=ObjectiveTrainer)
+    metrics = train(
+        run, config, learner, plan, rows, judged, collator, trainer=ObjectiveTrainer, rules=rules
+    )
     # The trainer judged by all objectives; told are the losses of the model that was kept.
     losses = evaluation_at(run.directory / METRICS_FILE, metrics["best_step"])
     return {**metrics, "eval_loss": losses.get("eval_loss"), **losses}
 
 
-def open_run(root: str, name: str | None, config: RunConfig | Any, *, kind: str) -> Run:
-    """Start a run folder, or open the one that shall be continued.
+def event_rules(config: RunConfig, run: Run) -> Chain:
+    """The learning rules of a run, recorded in its identity.
 
-    Args:
-        root: The folder of all runs.
-        name: The run's folder in it.
-        config: With a ``training`` section.
-        kind: What will be done.
+    Raises:
+        RuleError: A rule changes what the model computes, which a bundle of events would not know.
     """
-    if config.training.resume and name is not None:
-        directory = run_directory(root, name)
-        if (directory / RUN_FILE).is_file():
-            return resume_run(directory, config, may_differ=MAY_DIFFER_ON_RESUME)
-    return start_run(root, name, kind=kind, config=config)
-
-
-def result_of(run: Run) -> RunResult:
-    """The result of a finished run."""
-    record = run.record
-    return RunResult(
-        run_dir=run.directory,
-        model_dir=run.directory / MODEL,
-        metrics=dict(record.results or {}),
-        split=dict(record.split or {}),
-        record=record,
-    )
+    rules, sources = configured_rules(config)
+    structural = [rule.name for rule in rules.rules if rule.changes_function]
+    if structural:
+        raise RuleError(
+            f"the rule {structural[0]!r} changes what the model computes after training, too",
+            where="rules",
+            why="the model of events is used without rules: it would not be the trained one",
+            next_step="choose it in model.overrides where there is such a setting, or leave it out",
+        )
+    run.update(rules=[key for key, _ in rules.keyed], rule_sources=sources)
+    return rules
 
 
 def model_settings(config: ModelConfig, vocab_size: int, context: int) -> DomainTransformerConfig:
@@ -278,107 +240,6 @@ def substitution(tokenizer: DomainTokenizer, rate: float) -> ValueSubstitution |
             unknown = slot.missing + 1  # the second of a categorical block
             groups.append(([i for i in slot.ids.tolist() if i > unknown], (unknown, slot.missing)))
     return ValueSubstitution(interchangeable(groups), rate, tokenizer.vocab_size)
-
-
-def plan_of(
-    run: Run,
-    training: TrainingConfig,
-    model: PreTrainedModel | ObjectiveModel,
-    rows: DomainSequenceDataset | Any,
-    collate: Collate,
-) -> TrainPlan:
-    """The resolved numbers; a run that is taken up again keeps those it was started with."""
-    known = run.record.resolved.get("plan")
-    if known is not None:
-        return TrainPlan(**{**known, "keep": training.keep, "log_every": training.log_every})
-    plan = resolve_plan(
-        training,
-        model=model,
-        width=model.config.hidden_size,
-        row_lengths=rows.row_lengths,
-        make_batch=lambda chosen: collate([rows[index] for index in chosen]),
-    )
-    run.update(
-        resolved={
-            "plan": plan.to_json(),
-            "parameters": model.num_parameters(),
-            "vocab_size": model.config.vocab_size,
-            "device": str(device()),
-            "threads": torch.get_num_threads(),
-            "train_rows": len(rows),
-            "train_tokens": int(rows.row_lengths.sum()),
-        }
-    )
-    return plan
-
-
-def train(
-    run: Run,
-    config: Any,
-    model: PreTrainedModel | ObjectiveModel,
-    plan: TrainPlan,
-    train_rows: EpochDataset,
-    eval_rows: EpochDataset | None,
-    collate: Collate,
-    *,
-    trainer: type[EventTrainer] = EventTrainer,
-) -> dict[str, Any]:
-    """Train a model inside a run folder, from its newest checkpoint on, and load its best weights.
-
-    Args:
-        run: The open run.
-        config: A configuration with a ``training`` section.
-        model: On its device.
-        plan: The resolved numbers.
-        train_rows: Rows to train on.
-        eval_rows: Rows to validate on, or None.
-        collate: Rows to model inputs.
-        trainer: The loop: ``EventTrainer``, or one that knows several objectives.
-
-    Returns:
-        ``eval_loss``, ``best_step``, ``steps``, ``tokens``, ``seconds``, ``tokens_per_second``.
-    """
-    root = run.directory / CHECKPOINTS
-    checkpoint = newest_checkpoint(root)
-    done = checkpoint.step if checkpoint else 0
-    if run.record.status != "preparing":
-        run.update(resumed=[*run.record.resumed, done], finished=None, error=None)
-    run.update(status="running")
-    tell = say_nothing if config.training.quiet else say
-    sinks = [
-        JsonLines(run.directory / METRICS_FILE, after=done),
-        *make_trackers(config.training.report_to, run.directory, run.record.config),
-    ]
-    watcher = Watcher(sinks, make_display(quiet=config.training.quiet))
-    with StopRequest(lambda: tell("stopping after this step")) as stop:
-        loop = trainer(
-            model,
-            plan,
-            train_rows=train_rows,
-            eval_rows=eval_rows,
-            collate=collate,
-            checkpoint_root=root,
-            callbacks=[watcher, StopAfterStep(stop)],
-        )
-        started = time.perf_counter()
-        try:
-            loop.fit(checkpoint)
-        finally:
-            watcher.close()
-    if loop.state.global_step < plan.steps:
-        tell(f"stopped at step {loop.state.global_step:,}; training.resume=true continues it")
-        raise KeyboardInterrupt
-    seconds = time.perf_counter() - started
-    best = loop.load_best()
-    model.eval()
-    return {
-        "eval_loss": loop.state.best_metric,
-        "best_step": best,
-        "steps": loop.state.global_step,
-        "tokens": loop.state.num_input_tokens_seen,
-        "seconds": round(seconds, 2),
-        "tokens_per_second": round(watcher.mean_rate, 1),
-    }
 
 
 def bundle_record(

@@ -32,10 +32,10 @@ from domainformer.inference import Bundle, load_bundle, save_bundle
 from domainformer.models import Collator, DomainTransformerForSequenceClassification
 from domainformer.run import Run
 from domainformer.training.config import TrainingConfig
-from domainformer.training.engine import MODEL, RunResult, open_run, plan_of, result_of, train
 from domainformer.training.lora import LoraConfig, add_lora, merge_lora
 from domainformer.training.objective_config import ObjectiveWeights
 from domainformer.training.plan import autocast, device
+from domainformer.training.running import MODEL, RunResult, open_run, plan_of, result_of, train
 from domainformer.training.session import reproducible
 from domainformer.training.targets import UNLABELLED, Targets, read_targets, score
 

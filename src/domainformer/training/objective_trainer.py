@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from domainformer.training.objectives import NEXT_TOKEN, Losses, count_batch
-from domainformer.training.trainer import TOKENS, Batch, EventTrainer
+from domainformer.training.trainer import EventTrainer
+from domainformer.training.trainer_parts import TOKENS, Batch
 
 
 class ObjectiveTrainer(EventTrainer):

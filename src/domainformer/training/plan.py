@@ -19,7 +19,7 @@ from domainformer.training.batch_size import (
     free_memory,
     plan_batches,
 )
-from domainformer.training.config import TrainingConfig, parse_bytes
+from domainformer.training.optimisation_config import OptimisationConfig, parse_bytes
 from domainformer.training.optimizer import choose_precision
 
 _EVALUATIONS = 10  # where eval_every is left open
@@ -36,6 +36,8 @@ class TrainPlan:
         accumulation: Forward passes per optimizer step.
         learning_rate: Peak.
         warmup_ratio: Share of the steps with a rising learning rate.
+        final_rate: Learning rate at the last step, as a share of the peak.
+        betas: Decay of AdamW's moments.
         weight_decay: On matrices.
         max_grad_norm: Clipping; 0 for none.
         bf16: Autocast to bf16.
@@ -45,6 +47,7 @@ class TrainPlan:
         log_every: Steps between log lines.
         keep: Checkpoints kept beside the best.
         seed: Of order and dropout.
+        compile: Backend of ``torch.compile``; None: eager.
     """
 
     steps: int
@@ -52,6 +55,8 @@ class TrainPlan:
     accumulation: int = 1
     learning_rate: float = 1e-3
     warmup_ratio: float = 0.05
+    final_rate: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
     bf16: bool = False
@@ -61,6 +66,7 @@ class TrainPlan:
     log_every: int = 10
     keep: int = 2
     seed: int = 0
+    compile: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain data, for the run record."""
@@ -80,7 +86,7 @@ def autocast(place: torch.device, bf16: bool) -> contextlib.AbstractContextManag
 
 
 def resolve_plan(
-    config: TrainingConfig,
+    config: OptimisationConfig,
     *,
     model: nn.Module,
     width: int,
@@ -141,6 +147,8 @@ def resolve_plan(
         accumulation=batches.accumulation,
         learning_rate=config.learning_rate,
         warmup_ratio=config.warmup_ratio,
+        final_rate=config.final_rate,
+        betas=config.betas,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         bf16=bf16,
@@ -150,11 +158,12 @@ def resolve_plan(
         log_every=min(config.log_every, steps),
         keep=config.keep,
         seed=config.seed,
+        compile=config.compile,
     )
 
 
 def count_steps(
-    config: TrainingConfig,
+    config: OptimisationConfig,
     *,
     rows: int,
     rows_per_pass: int,
@@ -165,7 +174,7 @@ def count_steps(
 
     Example:
         >>> sizes = {"rows": 100, "rows_per_pass": 8, "passes": 2, "tokens_per_row": 500.0}
-        >>> [count_steps(TrainingConfig(**length), **sizes)
+        >>> [count_steps(OptimisationConfig(**length), **sizes)
         ...  for length in ({"epochs": 2}, {"max_tokens": 80_001}, {"max_steps": 3})]
         [14, 11, 3]
     """

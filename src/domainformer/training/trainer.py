@@ -23,34 +23,31 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Subset
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from domainformer.errors import CheckpointError, ConfigError, DomainformerError
 from domainformer.training import checkpoints
 from domainformer.training.optimizer import adamw, cosine_schedule, trainable
 from domainformer.training.plan import TrainPlan, autocast
+from domainformer.training.rules import Attached
 from domainformer.training.sampler import EpochBatches, EpochDataset, spread
-
-Batch = dict[str, Any]
-Collate = Callable[[Sequence[Mapping[str, Any]]], Batch]
-TOKENS = "n_tokens"  # key of a batch that counts its real tokens; the model never sees it
-
-
-def counting(collate: Collate) -> Collate:
-    """A collator that also tells how many real tokens its batch has."""
-
-    def collate_and_count(rows: Sequence[Mapping[str, Any]]) -> Batch:
-        return {**collate(rows), TOKENS: sum(len(row["input_ids"]) for row in rows)}
-
-    return collate_and_count
+from domainformer.training.trainer_parts import (
+    TOKENS,
+    Batch,
+    Collate,
+    arguments,
+    compiled,
+    count_targets,
+    counting,
+)
 
 
 class EventTrainer(Trainer):
@@ -64,6 +61,8 @@ class EventTrainer(Trainer):
         collate: Rows to model inputs.
         checkpoint_root: Folder of the checkpoints.
         callbacks: Watchers (progress, trackers).
+        rules: Learning rules that are attached to the model, or None.
+        origin: What the weights came from, for the manifest of each checkpoint.
     """
 
     def __init__(
@@ -76,6 +75,8 @@ class EventTrainer(Trainer):
         collate: Collate,
         checkpoint_root: Path,
         callbacks: Sequence[TrainerCallback] = (),
+        rules: Attached | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         if len(train_rows) == 0:
             raise ConfigError(
@@ -86,7 +87,7 @@ class EventTrainer(Trainer):
         self._use_cache = getattr(model.config, "use_cache", None)
         super().__init__(
             model=model,
-            args=_arguments(plan, checkpoint_root, evaluates=eval_rows is not None),
+            args=arguments(plan, checkpoint_root, evaluates=eval_rows is not None),
             data_collator=counting(collate),
             train_dataset=train_rows,
             eval_dataset=eval_rows,
@@ -102,6 +103,9 @@ class EventTrainer(Trainer):
         self.checkpoint_root = checkpoint_root
         self.rows_per_epoch = len(train_rows)
         self._trainable = trainable(model)
+        self.rules = rules
+        self._origin = origin
+        self._stepped = model if plan.compile is None else compiled(model, plan.compile)
 
     # Data
 
@@ -147,17 +151,30 @@ class EventTrainer(Trainer):
         return self.model, train_dataloader
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """AdamW, new for each training."""
+        """AdamW, or what a learning rule brings; new for each training."""
         plan = self.plan
-        self.optimizer = adamw(
-            self.model, learning_rate=plan.learning_rate, weight_decay=plan.weight_decay
+        own = None
+        if self.rules is not None:
+            own = self.rules.make_optimizer(
+                learning_rate=plan.learning_rate, weight_decay=plan.weight_decay
+            )
+        self.optimizer = own or adamw(
+            self.model,
+            learning_rate=plan.learning_rate,
+            weight_decay=plan.weight_decay,
+            betas=plan.betas,
         )
+        if self.rules is not None:
+            self.rules.bind(self.optimizer)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The cosine with warm-up, new for each training."""
         self.lr_scheduler = cosine_schedule(
-            self.optimizer, steps=num_training_steps, warmup_ratio=self.plan.warmup_ratio
+            self.optimizer,
+            steps=num_training_steps,
+            warmup_ratio=self.plan.warmup_ratio,
+            final_rate=self.plan.final_rate,
         )
         return self.lr_scheduler
 
@@ -168,11 +185,31 @@ class EventTrainer(Trainer):
             model.train()
         inputs = self._prepare_inputs(inputs)
         with self.compute_loss_context_manager():
-            loss = self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            if self.rules is not None and self.rules.adds_loss:
+                loss = self._loss_with_rules(inputs, num_items_in_batch)
+            else:
+                loss = self.compute_loss(
+                    self._stepped, inputs, num_items_in_batch=num_items_in_batch
+                )
         if not self.model_accepts_loss_kwargs:
             loss = loss / self.current_gradient_accumulation_steps
         loss.backward()
+        if self.rules is not None:
+            self.rules.clock.micro += 1
         return loss.detach()
+
+    def _loss_with_rules(self, inputs: Batch, num_items_in_batch: Any) -> torch.Tensor:
+        """The loss of a pass with the terms of the rules, each counting as the pass counts."""
+        assert self.rules is not None
+        loss, output = self.compute_loss(
+            self._stepped, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        share = 1.0
+        if self.model_accepts_loss_kwargs and num_items_in_batch is not None:
+            share = self.count_targets(inputs) / max(1, int(num_items_in_batch))
+        none = torch.zeros((), device=loss.device)
+        added = self.rules.add_auxiliary(none, output.logits, self.targets_of(inputs), inputs)
+        return loss + share * added
 
     def autocast_smart_context_manager(
         self, cache_enabled: bool | None = True
@@ -182,11 +219,16 @@ class EventTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> int:
         # The default looks the model's loss up by name to learn whether it shifts the labels.
-        return sum(self.count_targets(batch["labels"]) for batch in batch_samples)
+        return sum(self.count_targets(batch) for batch in batch_samples)
 
-    def count_targets(self, labels: torch.Tensor) -> int:
+    def targets_of(self, batch: Batch) -> torch.Tensor:
+        """The labels of a batch, of which position i is predicted from what is before it."""
+        labels: torch.Tensor = batch["labels"]
+        return labels
+
+    def count_targets(self, batch: Batch) -> int:
         """Number of predictions that a batch's loss averages over."""
-        return count_targets(labels)
+        return count_targets(self.targets_of(batch))
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the default walks every module at every step."""
@@ -200,6 +242,8 @@ class EventTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Tell the watchers, who keep it; refuse to go on with a loss that is not finite."""
+        if self.rules is not None:
+            logs = {**logs, **self.rules.metrics()}
         if not math.isfinite(logs.get("loss", 0.0)):
             raise DomainformerError(
                 f"the loss is {logs['loss']} at step {self.state.global_step}",
@@ -217,11 +261,11 @@ class EventTrainer(Trainer):
         total, targets = 0.0, 0
         was_training = self.model.training
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._evaluation_weights():
             for batch in self.get_eval_dataloader(eval_dataset):
                 batch.pop(TOKENS, None)
                 inputs = self._prepare_inputs(batch)
-                found = self.count_targets(inputs["labels"])
+                found = self.count_targets(inputs)
                 with self.compute_loss_context_manager():
                     loss = self.compute_loss(self.model, inputs)
                 if found:
@@ -236,6 +280,9 @@ class EventTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def _evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.rules is None else self.rules.evaluating()
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best = self.state.best_metric
@@ -269,6 +316,8 @@ class EventTrainer(Trainer):
             scheduler=self.lr_scheduler,
             state=asdict(self.state),
             position=self.position,
+            rules=None if self.rules is None else self.rules.state_dict(),
+            origin=self._origin,
         )
         best = self.state.best_global_step
         checkpoints.prune_checkpoints(
@@ -281,6 +330,11 @@ class EventTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
             checkpoints.load_training_state(Path(checkpoint), self.optimizer, self.lr_scheduler)
+            self._load_rules(Path(checkpoint))
+
+    def _load_rules(self, path: Path) -> None:
+        if self.rules is not None:
+            self.rules.load_state_dict(checkpoints.load_rules(path))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -305,6 +359,7 @@ class EventTrainer(Trainer):
             if checkpoint is not None and checkpoint.step >= self.plan.steps:
                 # All steps are done; the Trainer would take one too many.
                 checkpoints.load_weights(checkpoint.path, self.model)
+                self._load_rules(checkpoint.path)
                 self.state = TrainerState.load_from_json(str(checkpoint.path / checkpoints.STATE))
             else:
                 self.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
@@ -315,46 +370,14 @@ class EventTrainer(Trainer):
     def load_best(self) -> int:
         """Load the weights with the lowest validation loss and return their step.
 
-        Without a validation set these are the last weights, which the model has already.
+        Without a validation set these are the last weights, which the model has already. Where a
+        learning rule keeps an average to evaluate with, the model gets the average.
         """
-        best = self.state.best_global_step
-        if best is None or best == self.state.global_step:
-            return int(self.state.global_step)
-        path = checkpoints.checkpoint_path(self.checkpoint_root, best)
-        checkpoints.load_weights(checkpoints.open_checkpoint(path).path, self.model)
-        return int(best)
-
-
-def count_targets(labels: torch.Tensor) -> int:
-    """Number of predictions that a loss averages over.
-
-    Args:
-        labels: Either [rows, tokens], of which the model shifts away the first column, or [rows].
-            −100 is no target.
-    """
-    counted = labels[:, 1:] if labels.ndim > 1 else labels
-    return int(counted.ne(-100).sum())
-
-
-def _arguments(plan: TrainPlan, root: Path, *, evaluates: bool) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(root),
-        max_steps=plan.steps,
-        per_device_train_batch_size=plan.rows,
-        gradient_accumulation_steps=plan.accumulation,
-        learning_rate=plan.learning_rate,
-        max_grad_norm=plan.max_grad_norm,
-        logging_strategy="steps",
-        logging_steps=plan.log_every,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps" if evaluates else "no",
-        eval_steps=plan.eval_every,
-        save_strategy="steps",
-        save_steps=plan.save_every,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        average_tokens_across_devices=False,
-        seed=plan.seed,
-        use_cpu=not torch.cuda.is_available(),
-    )
+        best, last = self.state.best_global_step, self.state.global_step
+        if best is not None and best != last:
+            path = checkpoints.checkpoint_path(self.checkpoint_root, best)
+            checkpoints.load_weights(checkpoints.open_checkpoint(path).path, self.model)
+            self._load_rules(path)
+        if self.rules is not None:
+            self.rules.keep_evaluation_weights()
+        return int(last if best is None else best)

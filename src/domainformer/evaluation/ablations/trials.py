@@ -34,9 +34,10 @@ from domainformer.evaluation.ablations.schemas import longest_event
 from domainformer.evaluation.ablations.scores import HeldOut, Limits, score_variant
 from domainformer.inference import Bundle, load_bundle
 from domainformer.training.config import RunConfig
-from domainformer.training.engine import CHECKPOINTS, MODEL, RunResult, pretrain
+from domainformer.training.engine import pretrain
 from domainformer.training.objectives import NEXT_TOKEN
 from domainformer.training.preparation import STORE_FOLDER
+from domainformer.training.running import CHECKPOINTS, MODEL, RunResult
 
 TRIAL_FILE = "trial.json"
 HELD_OUT_FILE = "heldout.npz"
