@@ -122,7 +122,7 @@ class Attached:
             self._check(value, changed, rule, site, "value")
             return changed
 
-        return change
+        return _eager(change)
 
     def _backward(
         self, key: str, rule: LearningRule, site: Site
@@ -135,7 +135,9 @@ class Attached:
             self._check(gradient, changed, rule, site, "gradient")
             return changed
 
-        return lambda value: GradientTap.apply(value, change) if value.requires_grad else value
+        return _eager(
+            lambda value: GradientTap.apply(value, change) if value.requires_grad else value
+        )
 
     def _keep(
         self, key: str, rule: LearningRule, site: Site
@@ -145,7 +147,7 @@ class Attached:
                 self._values.setdefault(key, {})[site.path] = value
             return value
 
-        return keep
+        return _eager(keep)
 
     def _check(
         self, before: torch.Tensor, after: Any, rule: LearningRule, site: Site, what: str
@@ -295,7 +297,10 @@ class Attached:
             )
         self.clock.step, self.clock.seed = int(state["step"]), int(state["seed"])
         self.clock.micro, self.clock.checking = 0, True
-        self._states[_CHAIN] = copy.deepcopy(dict(state["rules"]))
+        # In place: operations that a rule replaced hold the dictionary of their state.
+        for key, own in self.state.items():
+            own.clear()
+            own.update(copy.deepcopy(dict(state["rules"][key])))
 
     def __enter__(self) -> Attached:
         self._optimizer_hooks: list[Any] = []
@@ -351,6 +356,15 @@ class GradientTap(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         """Hand the changed gradient on."""
         return ctx.change(gradients[0]), None
+
+
+def _eager(
+    change: Callable[[torch.Tensor], torch.Tensor],
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    # Compiled, draws and counts would be traced once and repeated; between two compiled graphs,
+    # a rule does what it does without compilation.
+    apart: Callable[[torch.Tensor], torch.Tensor] = torch.compiler.disable(change)
+    return apart
 
 
 def _on_output(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:

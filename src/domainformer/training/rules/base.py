@@ -206,7 +206,11 @@ class LearningRule(StrictConfig):
     def replace(
         self, at: Site, original: Callable[..., Any], state: State, moment: Moment
     ) -> Callable[..., Any]:
-        """What shall be called in place of the site's forward."""
+        """What shall be called in place of the site's forward.
+
+        ``state`` stays the same dictionary until the rule is detached; what is remembered is
+        changed in place.
+        """
         return original
 
     def backward(
