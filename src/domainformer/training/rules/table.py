@@ -22,7 +22,30 @@ from domainformer.training.rules.base import LearningRule
 from domainformer.training.rules.chain import Chain, chain
 
 # Name: module below domainformer.training.rules, and class in it.
-RULES: dict[str, str] = {}
+RULES: dict[str, str] = {
+    # Values
+    "activation_noise": "forward.noise:ActivationNoise",
+    "activation_dropout": "forward.dropout:ActivationDropout",
+    "stochastic_depth": "forward.dropout:StochasticDepth",
+    "head_dropout": "forward.dropout:HeadDropout",
+    "activation_clamp": "forward.clamp:ActivationClamp",
+    "activation_norm": "forward.normalise:ActivationNorm",
+    "residual_scaling": "forward.scaling:ResidualScaling",
+    "norm_scaling": "forward.scaling:NormScaling",
+    "replace_activation": "forward.nonlinearity:ReplaceActivation",
+    "attention_temperature": "forward.attention:AttentionTemperature",
+    "attention_softcap": "forward.attention:AttentionSoftcap",
+    "attention_window": "forward.attention:AttentionWindow",
+    "qk_norm": "forward.attention:QueryKeyNorm",
+    "activation_recorder": "forward.recorder:ActivationRecorder",
+    # Loss
+    "z_loss": "auxiliary.z_loss:ZLoss",
+    "label_smoothing": "auxiliary.smoothing:LabelSmoothing",
+    "confidence_penalty": "auxiliary.smoothing:ConfidencePenalty",
+    "activation_sparsity": "auxiliary.sparsity:ActivationSparsity",
+    "orthogonality": "auxiliary.orthogonality:Orthogonality",
+    "distillation": "auxiliary.distillation:Distillation",
+}
 
 
 def rule_class(

@@ -1,0 +1,61 @@
+"""One table of all learning rules, for the tests that hold for every one of them.
+
+A line is the rule's settings in a configuration, strong enough that four steps of a tiny model
+show the difference. ``{teacher}`` stands for the folder of a tiny model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+CASES: dict[str, dict[str, Any]] = {
+    # Values
+    "activation_noise": {"std": 0.5},
+    "activation_dropout": {"rate": 0.5, "unit": "token"},
+    "stochastic_depth": {"rate": 0.5},
+    "head_dropout": {"rate": 0.5},
+    "activation_clamp": {"limit": 0.01},
+    "activation_norm": {"kind": "layer"},
+    "residual_scaling": {"scale": 0.5, "depth_power": 0.5},
+    "norm_scaling": {},
+    "replace_activation": {"function": "squared_relu"},
+    "attention_temperature": {"temperature": 0.25},
+    "attention_softcap": {"cap": 0.001},
+    "attention_window": {"size": 2},
+    "qk_norm": {"gain": 3.0},
+    "activation_recorder": {"every": 2},
+    # Loss
+    "z_loss": {"weight": 0.1},
+    "label_smoothing": {},
+    "confidence_penalty": {},
+    "activation_sparsity": {"weight": 1.0, "measure": "hoyer"},
+    "orthogonality": {"weight": 1.0},
+    "distillation": {"teacher": "{teacher}"},
+}
+
+# Settings with which a rule does nothing: the curve is bit-identical to that without it.
+WEAK: dict[str, dict[str, Any]] = {
+    "activation_noise": {"std": 0},
+    "activation_dropout": {"rate": 0},
+    "stochastic_depth": {"rate": 0},
+    "head_dropout": {"rate": 0},
+    "activation_clamp": {"limit": 1e30},
+    "residual_scaling": {"scale": 1},
+    "norm_scaling": {"depth_power": 0},
+    "replace_activation": {"function": "gelu"},
+    "attention_temperature": {"temperature": 1},
+    "attention_window": {"size": 1000},
+    "activation_recorder": {},
+    "z_loss": {"weight": 0},
+    "label_smoothing": {"weight": 0},
+    "confidence_penalty": {"weight": 0},
+    "activation_sparsity": {"weight": 0},
+    "orthogonality": {"weight": 0},
+    "distillation": {"teacher": "{teacher}", "weight": 0},
+}
+
+# Rules whose further steps depend on what they remember: a resume that loses it must differ.
+REMEMBERS: frozenset[str] = frozenset()
+
+# Rules that look and leave the curve as it is.
+SILENT: frozenset[str] = frozenset({"activation_recorder"})
