@@ -222,13 +222,13 @@ class EventTrainer(Trainer):
         return sum(self.count_targets(batch) for batch in batch_samples)
 
     def targets_of(self, batch: Batch) -> torch.Tensor:
-        """The labels of a batch, of which position i is predicted from what is before it."""
+        """What each position shall say, ids [B, L]; −100 is nothing."""
         labels: torch.Tensor = batch["labels"]
-        return labels
+        return torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
 
     def count_targets(self, batch: Batch) -> int:
         """Number of predictions that a batch's loss averages over."""
-        return count_targets(self.targets_of(batch))
+        return count_targets(batch["labels"])
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the default walks every module at every step."""

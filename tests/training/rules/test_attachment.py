@@ -95,7 +95,12 @@ def curve(model, rule, steps=4):
         attached.bind(optimizer)
         for _ in range(steps):
             output = model(ids, labels=ids)
-            loss = attached.add_auxiliary(output.loss, output.logits, ids, {"input_ids": ids})
+            loss = attached.add_auxiliary(
+                output.loss,
+                output.logits,
+                torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100),
+                {"input_ids": ids},
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

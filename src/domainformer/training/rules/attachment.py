@@ -5,7 +5,7 @@
     with attach(chain(...), model, seed=0) as attached:
         optimizer = attached.make_optimizer(learning_rate=1e-3, weight_decay=0.1) or mine
         attached.bind(optimizer)                     # gradients before, weights after each step
-        loss = attached.add_auxiliary(loss, logits, labels, inputs)
+        loss = attached.add_auxiliary(loss, logits, targets, inputs)
 
 At one site, ``forward`` steps act in the order of the rules, and so do ``backward`` steps on the
 gradient that arrives there; ``replace`` wraps what earlier rules left.
@@ -174,7 +174,7 @@ class Attached:
         self,
         loss: torch.Tensor,
         logits: torch.Tensor | None,
-        labels: torch.Tensor,
+        targets: torch.Tensor,
         inputs: Mapping[str, Any],
     ) -> torch.Tensor:
         """The loss with the terms of all rules.
@@ -182,7 +182,7 @@ class Attached:
         Args:
             loss: Of the model.
             logits: Scores [B, L, V]; a model that copies gives none while it trains.
-            labels: Ids [B, L].
+            targets: What each position shall say, ids [B, L]; −100 is nothing.
             inputs: The batch.
 
         Raises:
@@ -196,7 +196,7 @@ class Attached:
                 why="a model with copy heads gives none while it trains",
                 next_step="train with copy_heads: 0, or without these rules",
             )
-        seen = Seen(self.model, logits, labels, inputs, self._values)
+        seen = Seen(self.model, logits, targets, inputs, self._values)
         added, self._states[_CHAIN] = self.rules.auxiliary_loss(
             seen, self.state, Moment(self.clock)
         )

@@ -135,22 +135,21 @@ class Seen:
     Args:
         model: The model.
         logits: Scores [B, L, V] of every position, as the model gave them.
-        labels: Ids [B, L]; the target of position i is ``labels[:, i + 1]``, −100 is none.
+        targets: What each position shall say, ids [B, L]; −100 is nothing.
         inputs: The batch as the model took it.
         values: Values at the rule's own sites in this pass, by path.
     """
 
     model: nn.Module
     logits: torch.Tensor
-    labels: torch.Tensor
+    targets: torch.Tensor
     inputs: Mapping[str, Any]
     values: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def scored(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [N, V] and targets [N] of the positions that are scored."""
-        targets = self.labels[:, 1:]
-        kept = targets.ne(-100)
-        return self.logits[:, :-1][kept], targets[kept]
+        kept = self.targets.ne(-100)
+        return self.logits[kept], self.targets[kept]
 
 
 class LearningRule(StrictConfig):

@@ -104,7 +104,7 @@ class Chain(LearningRule):
         total = seen.logits.new_zeros(())
         for key, rule in self._with("auxiliary_loss"):
             own: Mapping[str, Any] = seen.values.get(key, {})
-            mine = Seen(seen.model, seen.logits, seen.labels, seen.inputs, own)
+            mine = Seen(seen.model, seen.logits, seen.targets, seen.inputs, own)
             loss, state[key] = rule.auxiliary_loss(mine, state[key], Moment(moment.clock, key))
             total = total + loss
         return total, state

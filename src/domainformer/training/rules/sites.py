@@ -90,7 +90,7 @@ def find_sites(model: nn.Module, patterns: Sequence[str], *, rule: str) -> list[
     chosen: set[str] = set()
     for pattern in patterns:
         parts = pattern.split(".")
-        found = [path for name, path in names.items() if _matches(name.split("."), parts)]
+        found = [path for name, path in names.items() if matches(name.split("."), parts)]
         if not found:
             # Numbers of blocks would fill the suggestion: one block stands for all.
             offered = {_starred(name) for name in names}
@@ -103,15 +103,21 @@ def find_sites(model: nn.Module, patterns: Sequence[str], *, rule: str) -> list[
     return [Site(path, module, index) for index, (path, module) in enumerate(ordered)]
 
 
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+def matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a path fits a pattern, both split at their dots.
+
+    Example:
+        >>> matches(["blocks", "0", "mlp"], ["**", "mlp"])
+        True
+    """
     if not pattern:
         return not parts
     if pattern[0] == "**":
-        return any(_matches(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
+        return any(matches(parts[skip:], pattern[1:]) for skip in range(len(parts) + 1))
     return (
         bool(parts)
         and fnmatch.fnmatchcase(parts[0], pattern[0])
-        and _matches(parts[1:], pattern[1:])
+        and matches(parts[1:], pattern[1:])
     )
 
 
