@@ -3,6 +3,7 @@
 ::
 
     character.py     CharacterTokenizer: one id per ASCII character, exact both ways; start here
+    files.py         its folder, which AutoTokenizer reads
 
 May import ``data`` and what lies below, and ``tokenizers/hub.py``; never torch or transformers.
 """

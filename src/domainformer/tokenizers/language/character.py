@@ -5,17 +5,11 @@
     0                  <|endoftext|>: between documents, and padding; never made by text
     1 … vocab_size-1   the characters of the alphabet
 
-Saved, it is a folder that `AutoTokenizer.from_pretrained` reads, with equal ids::
-
-    tokenizer.json            a word-level model whose words are single characters
-    tokenizer_config.json     which token is special; that text never becomes one
-    character_tokenizer.json  alphabet, policy and treatment of unknown characters
-    manifest.json             size and SHA-256 of each, written last
+Saved, it is a folder that `AutoTokenizer.from_pretrained` reads, with equal ids (``files.py``).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +18,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from domainformer.artifacts import fingerprint, staged_directory, write_json, write_text
+from domainformer.artifacts import fingerprint, staged_directory
 from domainformer.data.text_policy import (
     REPLACEMENT,
     Policy,
@@ -34,16 +28,11 @@ from domainformer.data.text_policy import (
     locate,
     policy_characters,
 )
-from domainformer.errors import ArtifactError, FingerprintError, TokenizerError
+from domainformer.errors import FingerprintError, TokenizerError
 from domainformer.tokenizers import hub
-from domainformer.version import __version__
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-
-END_OF_TEXT = "<|endoftext|>"
-KIND = "domainformer.character_tokenizer"
-VERSION = 1
-STATE_FILE = "character_tokenizer.json"
-FILES = (hub.TOKENIZER_FILE, hub.CONFIG_FILE, STATE_FILE)
+from domainformer.tokenizers.language import files
+from domainformer.tokenizers.language.files import END_OF_TEXT, KIND
+from tokenizers import Tokenizer
 
 _UNKNOWN = 255  # no id: an alphabet of ASCII has at most 128 characters
 _DEFAULT: Policy = "printable+newline+tab"
@@ -221,17 +210,8 @@ class CharacterTokenizer:
     @cached_property
     def backend(self) -> Tokenizer:
         """The same as a Hugging Face ``tokenizers.Tokenizer``, which ``tokenizer.json`` holds."""
-        vocab = {token: index for index, token in enumerate(self.vocab)}
-        tokenizer = Tokenizer(models.WordLevel(vocab))  # without an unknown token: an error
-        if self.unknown != "error":
-            others = Regex("[^" + "".join(f"\\x{ord(char):02x}" for char in self.alphabet) + "]")
-            stands_in = REPLACEMENT if self.unknown == "replace" else ""
-            tokenizer.normalizer = normalizers.Replace(others, stands_in)
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"(?m:.)|\n"), "isolated")
-        tokenizer.decoder = decoders.Fuse()
-        tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
-        tokenizer.encode_special_tokens = True
-        return tokenizer
+        stands_in = {"error": None, "replace": REPLACEMENT, "drop": ""}[self.unknown]
+        return files.backend(self.alphabet, stands_in=stands_in)
 
     # ── files ────────────────────────────────────────────────────────────────────────────────
 
@@ -251,28 +231,13 @@ class CharacterTokenizer:
 
         For callers that stage a folder of their own, such as a model directory.
         """
-        write_text(folder / hub.TOKENIZER_FILE, self.backend.to_str(pretty=True) + "\n")
-        config = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": END_OF_TEXT,
-            "eos_token": END_OF_TEXT,
-            "pad_token": END_OF_TEXT,
-            # "<|endoftext|>" inside a document stays 13 characters.
-            "split_special_tokens": True,
-            "clean_up_tokenization_spaces": False,
-            "model_input_names": ["input_ids", "attention_mask"],
-        }
-        write_json(folder / hub.CONFIG_FILE, config)
         state = {
-            "kind": KIND,
-            "version": VERSION,
-            "domainformer": __version__,
             "fingerprint": self.fingerprint,
             "alphabet": "".join(self.alphabet),
             "policy": self.policy,
             "unknown": self.unknown,
         }
-        write_json(folder / STATE_FILE, state)
+        files.write(folder, self.backend, state)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
@@ -282,7 +247,7 @@ class CharacterTokenizer:
             ArtifactError: The folder is missing, incomplete, damaged or no such tokenizer.
             FingerprintError: Its files come from different tokenizers.
         """
-        hub.verify_files(Path(folder), FILES)
+        hub.verify_files(Path(folder), files.FILES)
         return cls.read_files(Path(folder))
 
     @classmethod
@@ -293,25 +258,18 @@ class CharacterTokenizer:
             ArtifactError: The file is missing, unreadable or of a newer version.
             FingerprintError: It was changed.
         """
-        path = folder / STATE_FILE
+        state = files.read_state(folder)
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            version, expected = state["version"], state["fingerprint"]
-            if version != VERSION:
-                raise ValueError(f"version {version!r}; this release reads version {VERSION}")
             tokenizer = cls(state["alphabet"], policy=state["policy"], unknown=state["unknown"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"{path} cannot be read",
-                why=f"{type(error).__name__}: {error}",
-                next_step="restore the folder from a copy, or fit and save the tokenizer again",
-            ) from error
+            expected = state["fingerprint"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise files.unreadable(folder, error) from error
         if tokenizer.fingerprint != expected:
             raise FingerprintError(
                 "the tokenizer is not the one that was saved",
-                where=str(path),
+                where=str(folder / files.STATE_FILE),
                 why=f"it names {expected}, and makes {tokenizer.fingerprint}",
-                next_step="restore the folder from a copy, or fit and save the tokenizer again",
+                next_step=files.REMEDY,
             )
         return tokenizer
 
