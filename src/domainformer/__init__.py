@@ -96,7 +96,10 @@ if TYPE_CHECKING:
     from domainformer.inference.late_fusion import late_fusion_frame
     from domainformer.inference.recommend import recommend
     from domainformer.models import (
+        AutoModelAdapter,
+        BaseAdapter,
         Collator,
+        CustomTransformerAdapter,
         DCNv2CrossLayer,
         DomainTransformerConfig,
         DomainTransformerForCausalLM,
@@ -105,8 +108,11 @@ if TYPE_CHECKING:
         JointFusionConfig,
         JointFusionModel,
         PeriodicLinearReLU,
+        QwenAdapter,
+        adapter_for,
         pool_hidden,
     )
+    from domainformer.registry import Entry, Lineage, Registry, import_model
     from domainformer.reports import write_report
     from domainformer.schema import (
         ECOMMERCE_SCHEMA,
@@ -228,6 +234,15 @@ __all__ = [
     "PeriodicLinearReLU",
     "Collator",
     "pool_hidden",
+    "BaseAdapter",
+    "CustomTransformerAdapter",
+    "QwenAdapter",
+    "AutoModelAdapter",
+    "adapter_for",
+    "Registry",
+    "Entry",
+    "Lineage",
+    "import_model",
     "Batcher",
     "RunConfig",
     "MaskedFieldConfig",
@@ -353,7 +368,10 @@ _PACKAGES = {
         "save_bundle",
     ),
     "models": (
+        "AutoModelAdapter",
+        "BaseAdapter",
         "Collator",
+        "CustomTransformerAdapter",
         "DomainTransformerConfig",
         "DomainTransformerForCausalLM",
         "DomainTransformerForSequenceClassification",
@@ -362,8 +380,11 @@ _PACKAGES = {
         "JointFusionConfig",
         "JointFusionModel",
         "PeriodicLinearReLU",
+        "QwenAdapter",
+        "adapter_for",
         "pool_hidden",
     ),
+    "registry": ("Entry", "Lineage", "Registry", "import_model"),
     "reports": ("write_report",),
     "schema": (
         "ECOMMERCE_SCHEMA",

@@ -6,12 +6,13 @@ Start at ``modeling_domain_transformer.py`` (the models), then ``layers_domain_t
 inputs, hidden states to one vector per document).
 
 ``fusion.py`` (with ``configuration_fusion.py`` and ``numeric.py``) joins a history with tabular
-features; ``item_transformer.py`` (with ``item_softmax.py``) scores all items of a catalogue.
+features; ``item_transformer.py`` (with ``item_softmax.py``) scores all items of a catalogue;
+``families/`` opens language models of any family, this one and others, behind one interface.
 
 The first four are copied into every saved model, so that it opens with ``trust_remote_code=True``
 where domainformer is not installed: they import torch, transformers and each other, relatively,
 and raise ``ValueError`` where other parts raise a DomainformerError. The others may import
-``errors`` too. Nothing here imports ``tokenizers``.
+``artifacts``, ``weights`` and ``errors`` too. Nothing here imports ``tokenizers``.
 
 Importing this package registers the models with the Auto classes.
 """
@@ -26,6 +27,14 @@ from transformers import (
 from domainformer.models.batching import IGNORED_LABEL, Collator, Pooling, pool_hidden
 from domainformer.models.configuration_domain_transformer import PRESETS, DomainTransformerConfig
 from domainformer.models.configuration_fusion import JointFusionConfig
+from domainformer.models.families import (
+    AutoModelAdapter,
+    BaseAdapter,
+    CustomTransformerAdapter,
+    QwenAdapter,
+    adapter_class,
+    adapter_for,
+)
 from domainformer.models.fusion import (
     DCNv2CrossLayer,
     JointFusionModel,
@@ -80,4 +89,10 @@ __all__ = [
     "pool_hidden",
     "Pooling",
     "IGNORED_LABEL",
+    "BaseAdapter",
+    "CustomTransformerAdapter",
+    "QwenAdapter",
+    "AutoModelAdapter",
+    "adapter_for",
+    "adapter_class",
 ]

@@ -1,10 +1,19 @@
 """A registry of models on one machine: named, checked, and each with the model it came from.
 
-Start with :class:`Registry`. May import inference, models, data, run and everything below, torch
-and transformers only inside functions: listing models loads neither.
+::
+
+    hub or folder ──import_model──▶ models/qwen/ ──load──▶ adapter ──train──▶ run ──publish──▶ …
+                                    registry.json: sha256, origin, parent ──▶ lineage
+
+Start with :class:`Registry`. ``entry.py`` is what it knows of a model, ``store.py`` its file and
+lock, ``contents.py`` what a model folder says of itself, ``lineage.py`` the tree, ``importing.py``
+and ``hub.py`` the way in. May import inference, models, data, run and everything below; torch and
+transformers only inside functions, so that listing models loads neither.
 """
 
 from domainformer.registry.entry import Entry, Sizes
+from domainformer.registry.importing import import_model
+from domainformer.registry.lineage import Lineage, LineageNode
 from domainformer.registry.registry import Registry
 
-__all__ = ["Registry", "Entry", "Sizes"]
+__all__ = ["Registry", "Entry", "Sizes", "Lineage", "LineageNode", "import_model"]

@@ -167,10 +167,12 @@ class BaseAdapter:
     @property
     def boundary_id(self) -> int | None:
         """The id that ends a document in training text; None where the model has none."""
-        for owner, name in ((self.tokenizer, "eos_token_id"), (self.model.config, "eos_token_id")):
-            value = getattr(owner, name, None)
+        rows = int(self.model.get_input_embeddings().weight.shape[0])
+        for owner in (self.tokenizer, self.model.config):
+            value = getattr(owner, "eos_token_id", None)
             value = value[0] if isinstance(value, list) and value else value
-            if isinstance(value, int):
+            # A configuration may keep the default of a larger vocabulary.
+            if isinstance(value, int) and value < rows:
                 return value
         return None
 
@@ -264,19 +266,21 @@ class BaseAdapter:
         if self.tokenizer is None:
             return
         read, length = self._read
-        as_read = self.tokenizer is read and len(self.tokenizer) == length
+        tokenizer = self.tokenizer
+        as_read = len(tokenizer) == length and tokenizer is read
         if self.folder is None or not as_read:
-            self.tokenizer.save_pretrained(staging)
+            tokenizer.save_pretrained(staging)
 
     def _check_vocabulary(self) -> None:
         if self.tokenizer is None:
             return
         rows = int(self.model.get_input_embeddings().weight.shape[0])
-        if len(self.tokenizer) > rows:
+        ids = len(self.tokenizer)
+        if ids > rows:
             raise FingerprintError(
                 "the tokenizer and the model do not belong together",
                 where=str(self.folder) if self.folder else None,
-                why=f"the tokenizer has {len(self.tokenizer)} ids, the model {rows} embeddings",
+                why=f"the tokenizer has {ids} ids, the model {rows} embeddings",
                 next_step="use the model's own tokenizer, or model.resize_token_embeddings",
             )
 
