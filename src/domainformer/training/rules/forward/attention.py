@@ -101,8 +101,10 @@ class AttentionWindow(AttentionRule):
     size: int = Field(default=64, ge=1)
     stride: int | None = Field(default=None, ge=1)
 
-    def visible(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """By the distance of query and key."""
+    def visible(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor | None:
+        """By the distance of query and key; rows within the window stay as they are."""
+        if key.numel() <= self.size:
+            return None
         distance = query - key
         near = distance < self.size
         return near if self.stride is None else near | (distance % self.stride == 0)

@@ -15,6 +15,7 @@ and the new one is no longer registered.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -233,22 +234,23 @@ def _restrict(
     rules: Sequence[AttentionRule],
 ) -> torch.Tensor | None:
     """The mask, without what rules make invisible."""
-    rules = [rule for rule in rules if type(rule).visible is not AttentionRule.visible]
-    if not rules:
+    if all(type(rule).visible is AttentionRule.visible for rule in rules):
         return mask
     queries, keys = _indices(query, key)
+    allowed = mask
     if mask is None:
-        mask = keys <= queries
+        allowed = keys <= queries
     else:
-        allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
         # A query's own key is the last that it sees: so it is with caches of any kind, too.
-        queries = (allowed * keys).amax(dim=-1, keepdim=True)
-    for rule in rules:
-        seen = rule.visible(queries, keys)
-        if seen is None:
-            continue
-        if mask.dtype == torch.bool:
-            mask = mask & seen
-        else:
-            mask = mask.masked_fill(~seen, torch.finfo(mask.dtype).min)
-    return mask
+        queries = (seen * keys).amax(dim=-1, keepdim=True)
+    visible = [seen for rule in rules if (seen := rule.visible(queries, keys)) is not None]
+    if not visible:
+        return mask
+    return functools.reduce(_without, visible, allowed)
+
+
+def _without(mask: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    if mask.dtype == torch.bool:
+        return mask & visible
+    return mask.masked_fill(~visible, torch.finfo(mask.dtype).min)
