@@ -139,7 +139,7 @@ def split_text(
         return _split_by_document(documents, fraction, seed)
     train, validation = [], []
     for name, text, start in documents:
-        cut = int((1 - fraction) * len(text))
+        cut = int((1 - fraction) * len(text) + 1e-9)  # (1 - 0.9) · 10 is 0.999…
         if not 0 < cut < len(text):
             raise DataError(
                 f"{name} is too short to be split by position",

@@ -158,7 +158,7 @@ def normalise(
             f"the text holds {describe_character(char)}",
             where=where,
             why=f"the policy {policy} does not admit it"
-            + (f", nor {len(foreign) - 1} others of the text" if len(foreign) > 1 else ""),
+            + (f"; the text has {len(foreign)} such characters" if len(foreign) > 1 else ""),
             next_step="correct the text, or set unknown to 'replace' or 'drop'"
             + (" with another policy" if policy == "strict" else ""),
         )

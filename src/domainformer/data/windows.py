@@ -161,7 +161,7 @@ class SequenceBuilder:
         size = int(text.bounds[index + 1] - text.bounds[index])
         crossing = self.cross_documents
         subject = "the text" if crossing else _name(names, index)
-        others = f"; so are {count - 1} other documents" if count > 1 else ""
+        others = f"; {count} documents are too short" if count > 1 else ""
         joined = ", or join the documents with cross_documents=True"
         return DataError(
             f"{subject} is shorter than one window",

@@ -209,6 +209,9 @@ def test_an_unknown_character_is_named_with_its_place(text):
         CharacterTokenizer("ab\n").encode(text)
     assert f"U+{ord(text[-1]):04X}" in caught.value.what
     assert caught.value.where == "line 2, column 2"
+    assert caught.value.why is None
+    with pytest.raises(TokenizerError, match="lacks 2 characters"):
+        CharacterTokenizer("ab\n").encode(text + "zz")
 
 
 def test_hugging_face_refuses_the_same_characters(hugging_face):

@@ -279,13 +279,11 @@ class CharacterTokenizer:
     def _not_in_alphabet(self, text: str) -> TokenizerError:
         missing = set(text) - set(self.alphabet)
         where, char = locate(text, missing)
-        others = (
-            f"nor {len(missing) - 1} other characters of the text" if len(missing) > 1 else None
-        )
+        many = f"it lacks {len(missing)} characters of the text" if len(missing) > 1 else None
         return TokenizerError(
             f"the alphabet does not have {describe_character(char)}",
             where=where,
-            why=others,
+            why=many,
             next_step="normalise the text first, take CharacterTokenizer.ascii(), or set unknown "
             "to 'replace' or 'drop'",
         )
