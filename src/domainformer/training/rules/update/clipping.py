@@ -154,9 +154,8 @@ class AdaptiveGradientClipping(LearningRule):
         skipped = set(state["skipped"])
         for name, gradient in gradients.items():
             if name not in skipped:
-                allowed = self.factor * _unit_norms(parameters[name].detach()).clamp(
-                    min=self.smallest
-                )
+                weights = parameters[name].detach()
+                length = _unit_norms(weights).clamp(min=self.smallest)
                 ratio = self.factor * length / _unit_norms(gradient).clamp(min=_TINY)
                 gradient.mul_(ratio.clamp(max=1.0))
         return gradients, state
