@@ -24,6 +24,14 @@ CASES: dict[str, dict[str, Any]] = {
     "attention_window": {"size": 2},
     "qk_norm": {"gain": 3.0},
     "activation_recorder": {"every": 2},
+    # Gradients at sites
+    "straight_through": {"operation": "ternary", "gradient": "clipped", "limit": 2.0},
+    "sign_gradient": {},
+    "feedback_alignment": {},
+    "direct_feedback_alignment": {},
+    "gradient_noise": {"eta": 1.0},
+    "gradient_clipping_at_site": {"limit": 0.5},
+    "stochastic_rounding": {},
     # Loss
     "z_loss": {"weight": 0.1},
     "label_smoothing": {},
@@ -46,6 +54,9 @@ WEAK: dict[str, dict[str, Any]] = {
     "attention_temperature": {"temperature": 1},
     "attention_window": {"size": 1000},
     "activation_recorder": {},
+    "sign_gradient": {"strength": 0},
+    "gradient_noise": {"eta": 0},
+    "gradient_clipping_at_site": {"limit": 1e30},
     "z_loss": {"weight": 0},
     "label_smoothing": {"weight": 0},
     "confidence_penalty": {"weight": 0},
@@ -55,7 +66,7 @@ WEAK: dict[str, dict[str, Any]] = {
 }
 
 # Rules whose further steps depend on what they remember: a resume that loses it must differ.
-REMEMBERS: frozenset[str] = frozenset()
+REMEMBERS: frozenset[str] = frozenset({"feedback_alignment", "direct_feedback_alignment"})
 
 # Rules that look and leave the curve as it is.
 SILENT: frozenset[str] = frozenset({"activation_recorder"})
