@@ -46,6 +46,7 @@ from domainformer.run.identity import (
     identity_of,
     is_inert,
     result_hash,
+    rules_key,
     rules_of,
     settings_of,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "result_hash",
     "settings_of",
     "rules_of",
+    "rules_key",
     "is_inert",
     "INERT_KEYS",
     "SEED_KEYS",

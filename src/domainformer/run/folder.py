@@ -201,8 +201,9 @@ def _with_present_code(record: RunRecord) -> RunRecord:
     known, now = record.identity, source_hash()
     if known is None or record.status == "finished" or now in known.code.split("+"):
         return record
-    both = known.model_copy(update={"code": f"{known.code}+{now}"})
-    return record.model_copy(update={"identity": both})
+    # What stopped before its first step owes nothing to the code that it was begun with.
+    code = f"{known.code}+{now}" if record.resolved else now
+    return record.model_copy(update={"identity": known.model_copy(update={"code": code})})
 
 
 def _clear_failed_start(directory: Path) -> None:

@@ -28,7 +28,11 @@ INERT_KEYS = (
     "*.threads",
 )
 # Known by its content: another path to the same thing is the same thing.
-_KNOWN_BY_CONTENT = {"data.path": "data_fingerprint", "schema": "schema_fingerprint"}
+_KNOWN_BY_CONTENT = {
+    "data.path": "data_fingerprint",
+    "schema": "schema_fingerprint",
+    "model_name": "parent_id",
+}
 # Seeds of a training; runs that differ in these alone are repetitions.
 SEED_KEYS = frozenset({"seed", "training.seed"})
 
@@ -56,7 +60,7 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 
 def rules_of(record: RunRecord) -> dict[str, Any]:
     """The learning rules of a run: asked for, attached, and the source of those of users."""
-    asked = {key: value for key, value in flatten(record.config).items() if _is_of_rules(key)}
+    asked = {key: value for key, value in flatten(record.config).items() if rules_key(key)}
     return {"settings": asked, "attached": record.rules, "sources": record.rule_sources}
 
 
@@ -139,9 +143,15 @@ def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(config).items()
-        if not is_inert(key) and not _is_of_rules(key)
+        if not is_inert(key) and not rules_key(key)
     }
 
 
-def _is_of_rules(key: str) -> bool:
+def rules_key(key: str) -> bool:
+    """Whether a dotted key belongs to the learning rules, which stand apart from settings.
+
+    Example:
+        >>> rules_key("rules"), rules_key("training.rules"), rules_key("training.seed")
+        (True, True, False)
+    """
     return "rules" in key.split(".")[:2]

@@ -48,6 +48,7 @@ class RunRecord(StrictConfig):
         code_version: Version of domainformer and, in a work tree, the git revision.
         data_fingerprint: Of the events that were read.
         schema_fingerprint: Of the schema, given or inferred.
+        parent_id: Of the registered model that is trained further, by its content.
         tokenizer_fingerprint: Of the fitted tokenizer.
         split: How the events were divided (cuts, counts, seed).
         rules: Learning rules attached to the model, outermost first; empty for plain training.
@@ -71,6 +72,7 @@ class RunRecord(StrictConfig):
     code_version: dict[str, str | bool | None]
     data_fingerprint: str | None = None
     schema_fingerprint: str | None = None
+    parent_id: str | None = None
     tokenizer_fingerprint: str | None = None
     split: dict[str, Any] | None = None
     rules: list[str] = Field(default_factory=list)

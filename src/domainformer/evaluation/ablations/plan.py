@@ -7,6 +7,7 @@ one table never holds figures that were made differently. Further variants and s
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,24 +94,41 @@ def config_of(base: RunConfig, variant: Variant) -> RunConfig:
     Raises:
         ConfigError: An override does not fit.
     """
-    values = base.model_dump()
-    for key, value in variant.overrides.items():
+    where = f"axis {variant.axis}, variant {variant.name}"
+    return build(RunConfig, with_values(base.model_dump(), variant.overrides), where=where)
+
+
+def with_values(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values of a run with others at dotted keys.
+
+    Args:
+        values: Plain values of a configuration.
+        overrides: Dotted keys and their values.
+
+    Example:
+        >>> with_values({"training": {"max_steps": 5}}, {"training.epochs": 2, "model.preset": "a"})
+        {'training': {'max_steps': None, 'epochs': 2}, 'model': {'preset': 'a'}}
+    """
+    result = copy.deepcopy(dict(values))
+    for key, value in overrides.items():
         *parents, leaf = key.split(".")
-        node = values
+        node = result
         for parent in parents:
             if not isinstance(node.get(parent), dict):
                 node[parent] = {}
             node = node[parent]
         node[leaf] = value
-        _one_length(values["training"], leaf)
-    return build(RunConfig, values, where=f"axis {variant.axis}, variant {variant.name}")
+        if isinstance(result.get("training"), dict):
+            _one_length(result["training"], leaf)
+    return result
 
 
 def _one_length(training: dict[str, Any], changed: str) -> None:
     """A variant that says how long to train replaces what the base said."""
     lengths = ("max_steps", "max_tokens", "epochs")
     if changed in lengths:
-        training.update({name: None for name in lengths if name != changed})
+        others = (name for name in lengths if name != changed and name in training)
+        training.update(dict.fromkeys(others))
 
 
 def _check_names(variants: Iterable[Variant]) -> None:
