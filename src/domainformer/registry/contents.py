@@ -8,9 +8,7 @@ are read as plain data.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,6 @@ from typing import Any
 from domainformer.artifacts import (
     MANIFEST,
     fingerprint,
-    fsync_path,
     read_manifest,
     sha256_file,
     verify_directory,
@@ -64,6 +61,11 @@ class Contents:
     run: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     rules: tuple[str, ...] = ()
+
+    @property
+    def names_parent(self) -> bool:
+        """Whether the folder says anything of a parent."""
+        return bool(self.parent or self.parent_run or self.base_model)
 
 
 def model_folder(path: Path) -> Path:
@@ -124,29 +126,6 @@ def files_of(folder: Path) -> tuple[str, ...]:
     if not named <= taken:
         taken.discard(MANIFEST)
     return tuple(sorted(taken))
-
-
-def place_files(folder: Path, target: Path, *, move: bool = False) -> dict[str, str]:
-    """Copy (or move) a model's files, flushed to the disk, with the SHA-256 of each.
-
-    Args:
-        folder: Where they are; links to files are followed, as the hub's cache has them.
-        target: An empty folder, or the same one: then they are only read.
-        move: Take them away from where they are.
-    """
-    files = {}
-    for name in files_of(folder):
-        source, goal = folder / name, target / name
-        if folder != target:
-            goal.parent.mkdir(parents=True, exist_ok=True)
-            if move and not source.is_symlink():
-                os.replace(source, goal)
-            else:
-                shutil.copyfile(source, goal)
-        fsync_path(goal)
-        files[name] = sha256_file(goal)
-    fsync_path(target)
-    return files
 
 
 def sizes_of(folder: Path, files: Mapping[str, str]) -> Sizes:

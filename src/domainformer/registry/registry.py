@@ -16,13 +16,13 @@ from domainformer.registry.contents import (
     Contents,
     differences,
     model_folder,
-    place_files,
     read_contents,
     sizes_of,
 )
 from domainformer.registry.entry import Entry, check_name
 from domainformer.registry.lineage import Lineage, lineage_of
 from domainformer.registry.parents import children_of, with_parent
+from domainformer.registry.staging import stage_files, undone_on_error
 from domainformer.registry.store import Entries, Store
 
 if TYPE_CHECKING:
@@ -121,18 +121,20 @@ class Registry:
         in_place = place.resolve() == target.resolve()
         staging = place if in_place else self.root / f".{name}.staging-{os.getpid()}"
         try:
-            files = self._stage(place, staging, move=move)
+            files = stage_files(place, staging, link=move)
             entry = _describe(name, staging, files, contents, said)
-            with self._store.change() as entries:
+            with undone_on_error(staging, target) as swap, self._store.change() as entries:
                 self._refuse_taken(name, entries, place, overwrite)
-                parent = None if fine_tuned_from is None else self._entry(fine_tuned_from, entries)
-                entry = with_parent(entry, contents, self._validated(entries), parent)
+                entry = self._with_parent(entry, entries, contents, fine_tuned_from)
                 if not in_place:
-                    _swap(staging, target)
+                    swap()
                 entries[name] = entry.model_dump(mode="json")
         finally:
             if not in_place:
                 shutil.rmtree(staging, ignore_errors=True)
+        if move and not in_place:
+            for path in files:
+                (place / path).unlink(missing_ok=True)
         return entry
 
     def resolve(self, name: str) -> Entry:
@@ -282,19 +284,13 @@ class Registry:
                 next_step=f"restore it from {self.root / 'registry.previous.json'}, or from a copy",
             ) from error
 
-    def _stage(self, place: Path, staging: Path, *, move: bool) -> dict[str, str]:
-        try:
-            if staging != place:
-                shutil.rmtree(staging, ignore_errors=True)
-                staging.mkdir(parents=True)
-            return place_files(place, staging, move=move)
-        except OSError as error:
-            raise RegistryError(
-                f"{place} could not be copied into the registry",
-                where=str(self.root),
-                why=str(error),
-                next_step="free some space or check the permissions; the registry is unchanged",
-            ) from error
+    def _with_parent(
+        self, entry: Entry, entries: Entries, contents: Contents, named: str | None
+    ) -> Entry:
+        parent = None if named is None else self._entry(named, entries)
+        if parent is None and not contents.names_parent:
+            return entry
+        return with_parent(entry, contents, self._validated(entries), parent)
 
     def _refuse_taken(
         self, name: str, entries: Entries, place: Path | None, overwrite: bool
@@ -341,13 +337,3 @@ def _describe(
         run=contents.run,
         **said,
     )
-
-
-def _swap(staging: Path, target: Path) -> None:
-    """Put a staged folder in place of an old one, which goes last."""
-    retired = target.with_name(f".{target.name}.retired-{os.getpid()}")
-    if target.exists():
-        target.rename(retired)
-    staging.rename(target)
-    fsync_path(target.parent)
-    shutil.rmtree(retired, ignore_errors=True)

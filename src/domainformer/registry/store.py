@@ -30,6 +30,7 @@ FORMAT_VERSION = 1
 REGISTRY_FILE = "registry.json"
 PREVIOUS_FILE = "registry.previous.json"
 LOCK_FILE = ".registry.lock"
+_HOLDER = 160
 Entries = dict[str, dict[str, Any]]
 
 
@@ -88,25 +89,18 @@ class Store:
             ) from error
         with locked(self.root / LOCK_FILE, self.timeout):
             entries = self.read()
-            before = json.dumps(entries)
             yield entries
-            if json.dumps(entries) != before:
-                self._write(entries)
+            self._write(entries)
 
     def _write(self, entries: Entries) -> None:
+        text = _as_text(entries)
         if self.path.exists():
+            if self.path.read_text(encoding="utf-8") == text:
+                return
             copy = self.root / f".{PREVIOUS_FILE}.staging"
             shutil.copyfile(self.path, copy)
             copy.replace(self.root / PREVIOUS_FILE)
-        # One line per model: readable, a diff shows the models that changed, quick to write.
-        lines = ",\n".join(
-            f"    {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}"
-            for name, entry in sorted(entries.items())
-        )
-        write_text(
-            self.path,
-            f'{{\n  "format": {FORMAT_VERSION},\n  "models": {{\n{lines}\n  }}\n}}\n',
-        )
+        write_text(self.path, text)
 
     def _damaged(self, why: str) -> RegistryError:
         previous = self.root / PREVIOUS_FILE
@@ -123,6 +117,15 @@ class Store:
         )
 
 
+def _as_text(entries: Entries) -> str:
+    """One line per model: readable, a diff shows the models that changed, quick to write."""
+    lines = ",\n".join(
+        f"    {json.dumps(name)}: {json.dumps(entry, ensure_ascii=False)}"
+        for name, entry in sorted(entries.items())
+    )
+    return f'{{\n  "format": {FORMAT_VERSION},\n  "models": {{\n{lines}\n  }}\n}}\n'
+
+
 @contextlib.contextmanager
 def locked(path: Path, timeout: float) -> Iterator[None]:
     """Hold a lock file; the system lets go when the process ends, however it ends.
@@ -137,8 +140,8 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
     try:
         _wait(descriptor, path, timeout)
         holder = f"process {os.getpid()} on {socket.gethostname()}"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, holder.encode(), 0)
+        # Of one length, so that it covers what the last holder wrote.
+        os.pwrite(descriptor, holder.ljust(_HOLDER).encode()[:_HOLDER], 0)
         yield
     finally:
         os.close(descriptor)
@@ -156,7 +159,7 @@ def _wait(descriptor: int, path: Path, timeout: float) -> None:
                 break
         time.sleep(pause)
         pause = min(2 * pause, 0.02)
-    holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+    holder = os.pread(descriptor, _HOLDER, 0).decode(errors="replace").strip() or "another process"
     raise RegistryError(
         "the registry is locked",
         where=str(path),
