@@ -98,7 +98,7 @@ def pretrain(
         tell = say_nothing if config.training.quiet else say
         prepared = prepare(config, run, table=table, schema=schema, say=tell)
         settings = model_settings(config.model, prepared.vocab_size, config.training.context)
-        model = DomainTransformerForCausalLM(settings).to(device())
+        model = DomainTransformerForCausalLM(settings).to(device(config.training.device))
         train_rows, eval_rows = sequence_rows(prepared, config)
         collate = Collator(
             prepared.tokenizer.pad_id,
@@ -138,7 +138,7 @@ def train_objectives(
     assert isinstance(train_rows, DomainSequenceDataset)  # the configuration refuses others
     made = make_objectives(training, tokenizer, model.config, train_rows)
     learner = ObjectiveModel(model, made, training)
-    learner.to(device())
+    learner.to(device(training.device))
     objectives = learner.objectives
     rows = ObjectiveRows(train_rows, objectives)
     judged = None if eval_rows is None else ObjectiveRows(eval_rows, objectives)

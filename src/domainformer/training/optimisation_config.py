@@ -55,6 +55,7 @@ class OptimisationConfig(StrictConfig):
         keep: Checkpoints kept beside the best.
         compile: Backend of ``torch.compile`` for training steps; None: eager. Gradients of both
             are compared before the first step.
+        device: Where to train; ``auto``: a GPU if there is one, else the processor.
         seed: Of initialisation, order, dropout and learning rules.
         threads: Processor threads; None leaves the process as it is.
         report_to: Further trackers, ``tensorboard`` or ``trackio``.
@@ -82,6 +83,7 @@ class OptimisationConfig(StrictConfig):
     log_every: int = Field(10, ge=1)
     keep: int = Field(2, ge=1)
     compile: Literal["inductor", "aot_eager"] | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1)
     report_to: tuple[Literal["tensorboard", "trackio"], ...] = ()

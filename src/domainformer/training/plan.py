@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from domainformer.errors import ConfigError
 from domainformer.training.batch_size import (
     CudaMeter,
     MemoryMeter,
@@ -48,6 +49,7 @@ class TrainPlan:
         keep: Checkpoints kept beside the best.
         seed: Of order and dropout.
         compile: Backend of ``torch.compile``; None: eager.
+        device: Where the model is.
     """
 
     steps: int
@@ -67,15 +69,40 @@ class TrainPlan:
     keep: int = 2
     seed: int = 0
     compile: str | None = None
+    device: str = "auto"
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as plain data, for the run record."""
         return asdict(self)
 
 
-def device() -> torch.device:
-    """Where training runs: the GPU if there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def device(wanted: str = "auto") -> torch.device:
+    """Where training runs.
+
+    Args:
+        wanted: ``cpu``, ``cuda`` or ``mps``; ``auto``: a GPU if there is one, else the processor.
+
+    Raises:
+        ConfigError: There is no such device on this machine.
+
+    Example:
+        >>> device("cpu")
+        device(type='cpu')
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return torch.device(next(name for name, available in there.items() if available))
+    if not there[wanted]:
+        raise ConfigError(
+            f"this machine has no device {wanted!r}",
+            where="training.device",
+            next_step=f"choose one of: auto, {', '.join(n for n, has in there.items() if has)}",
+        )
+    return torch.device(wanted)
 
 
 def autocast(place: torch.device, bf16: bool) -> contextlib.AbstractContextManager[Any]:
@@ -159,6 +186,7 @@ def resolve_plan(
         keep=config.keep,
         seed=config.seed,
         compile=config.compile,
+        device=place.type,
     )
 
 

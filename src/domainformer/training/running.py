@@ -24,7 +24,7 @@ from domainformer.training.checkpoints import newest_checkpoint
 from domainformer.training.config import MAY_DIFFER_ON_RESUME
 from domainformer.training.objectives import ObjectiveModel
 from domainformer.training.optimisation_config import OptimisationConfig
-from domainformer.training.plan import TrainPlan, device, resolve_plan
+from domainformer.training.plan import TrainPlan, resolve_plan
 from domainformer.training.progress import (
     METRICS_FILE,
     JsonLines,
@@ -114,7 +114,7 @@ def plan_of(
             "plan": plan.to_json(),
             "parameters": model.num_parameters(),
             "vocab_size": model.config.vocab_size,
-            "device": str(device()),
+            "device": plan.device,
             "threads": torch.get_num_threads(),
             "train_rows": len(rows),
             "train_tokens": int(rows.row_lengths.sum()),

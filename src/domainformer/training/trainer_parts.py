@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from domainformer.training.plan import TrainPlan
+from domainformer.training.plan import TrainPlan, device
 
 Batch = dict[str, Any]
 Collate = Callable[[Sequence[Mapping[str, Any]]], Batch]
@@ -68,5 +68,5 @@ def arguments(plan: TrainPlan, root: Path, *, evaluates: bool) -> TrainingArgume
         remove_unused_columns=False,
         average_tokens_across_devices=False,
         seed=plan.seed,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device(plan.device).type == "cpu",
     )

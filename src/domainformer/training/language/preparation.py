@@ -1,0 +1,264 @@
+"""From text files to windows of ids, and to the model that shall learn them."""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from domainformer.artifacts import fingerprint, sha256_file
+from domainformer.data.text import (
+    Document,
+    normalise_documents,
+    read_texts,
+    split_text,
+    text_fingerprint,
+)
+from domainformer.data.text_policy import Policy
+from domainformer.data.text_windows import TextWindows
+from domainformer.data.windows import SequenceBuilder
+from domainformer.errors import ConfigError, InputError
+from domainformer.models import DomainTransformerForCausalLM
+from domainformer.models.families import BaseAdapter, CustomTransformerAdapter, adapter_for
+from domainformer.registry import Registry
+from domainformer.tokenizers.language import CharacterTokenizer
+from domainformer.training.engine import model_settings
+from domainformer.training.language.config import TextDataConfig, TextRunConfig
+
+TOKENIZER_FOLDER = "tokenizer"
+_DEFAULT_POLICY: Policy = "printable+newline+tab"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The text of a run, split.
+
+    Args:
+        train: Training documents.
+        validation: Validation documents.
+        fingerprint: Of all documents, as they are after normalisation.
+        changes: What normalisation changed.
+    """
+
+    train: list[Document]
+    validation: list[Document]
+    fingerprint: str
+    changes: dict[str, Any]
+
+
+def read_split(config: TextDataConfig, *, characters: bool) -> Texts:
+    """Read, normalise and split the text.
+
+    Args:
+        config: Where it is, and how it is split.
+        characters: Whether a character tokenizer will read it, which needs a policy.
+
+    Raises:
+        ConfigError: No path was given, or a variable of the environment in it is not set.
+        DataError: The text cannot be read, normalised or split.
+    """
+    documents = read_texts(expanded(config.path))
+    changes: dict[str, Any] = {}
+    if characters or config.policy != "auto":
+        documents, report = normalise_documents(documents, policy_of(config), config.unknown)
+        changes = report.to_json()
+    train, validation = split_text(documents, config.split_by, config.validation, config.split_seed)
+    return Texts(train, validation, text_fingerprint(documents), changes)
+
+
+def policy_of(config: TextDataConfig) -> Policy:
+    """The policy, where ``auto`` was resolved to that of a character tokenizer."""
+    return _DEFAULT_POLICY if config.policy == "auto" else config.policy
+
+
+def expanded(path: str | None) -> str:
+    """A path with its variables of the environment filled in.
+
+    Raises:
+        ConfigError: There is no path, or a variable is not set.
+
+    Example:
+        >>> expanded("texts/a.txt")
+        'texts/a.txt'
+    """
+    if path is None:
+        raise ConfigError(
+            "there is no text to train on",
+            where="data.path",
+            next_step="give a file or a folder: data.path=shakespeare.txt",
+        )
+    try:
+        return string.Template(path).substitute(os.environ)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"the path {path!r} cannot be filled in",
+            where="data.path",
+            why=f"the variable {error} of the environment is not set",
+            next_step="set it, or give the path itself: data.path=shakespeare.txt",
+        ) from None
+
+
+def make_adapter(config: TextRunConfig, texts: Texts, folder: Path) -> BaseAdapter:
+    """The model that shall learn, with its tokenizer: registered, or new.
+
+    Args:
+        config: Which.
+        texts: A character tokenizer is fitted to the training part.
+        folder: Of the run, where a new tokenizer is saved.
+
+    Raises:
+        RegistryError: No model has that name, or its files were changed.
+        ConfigError: The model cannot be built, or its context is shorter than the one asked for.
+    """
+    context = config.training.context
+    if config.model_name is not None:
+        adapter = Registry(config.registry.root).load(config.model_name)
+        if adapter.tokenizer is None:
+            raise ConfigError(
+                f"the model {config.model_name!r} has no tokenizer", where="model_name"
+            )
+        check_context(adapter, context)
+        return adapter
+    own = folder / TOKENIZER_FOLDER
+    if config.tokenizer.path is None:
+        character_tokenizer(config, texts).save_pretrained(own, overwrite=True)
+    tokenizer = read_tokenizer(Path(config.tokenizer.path or own))
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    overrides = {"position_encoding": "learned", **ends, "bos_token_id": tokenizer.bos_token_id}
+    settings = model_settings(
+        config.model.model_copy(update={"overrides": {**overrides, **config.model.overrides}}),
+        len(tokenizer),
+        context,
+    )
+    place = own if config.tokenizer.path is None else Path(config.tokenizer.path)
+    return CustomTransformerAdapter(DomainTransformerForCausalLM(settings), tokenizer, folder=place)
+
+
+def character_tokenizer(config: TextRunConfig, texts: Texts) -> CharacterTokenizer:
+    """The alphabet that the configuration asks for."""
+    policy = policy_of(config.data)
+    if config.tokenizer.alphabet == "ascii":
+        return CharacterTokenizer.ascii(policy)
+    return CharacterTokenizer.fit([document.text for document in texts.train], policy=policy)
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """A tokenizer of Hugging Face's making from a folder; no code in it is run.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise ConfigError(
+            f"there is no tokenizer in {folder}",
+            where="tokenizer.path",
+            why=str(error).strip().splitlines()[0],
+        ) from error
+
+
+def resumed_adapter(checkpoint: Path, folder: Path) -> BaseAdapter:
+    """The model that a checkpoint holds, by what the checkpoint says alone.
+
+    Args:
+        checkpoint: Its ``config.json`` names the architecture.
+        folder: Of the run, which has the tokenizer.
+    """
+    adapter = adapter_for(checkpoint)
+    adapter.tokenizer = read_tokenizer(folder / TOKENIZER_FOLDER)
+    adapter.folder = folder / TOKENIZER_FOLDER
+    return adapter
+
+
+def check_context(adapter: BaseAdapter, context: int) -> None:
+    """Refuse a context that the model cannot see.
+
+    Raises:
+        ConfigError: It is longer than the model's own.
+    """
+    if adapter.context is not None and context > adapter.context:
+        raise ConfigError(
+            f"the model sees at most {adapter.context} tokens, the run asks for {context}",
+            where="training.context",
+            next_step=f"training.context={adapter.context}",
+        )
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """A short name of a tokenizer's files."""
+    names = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
+    there = [folder / name for name in names if (folder / name).is_file()]
+    return fingerprint({path.name: sha256_file(path) for path in there})
+
+
+def encode(documents: Sequence[Document], tokenizer: Any) -> list[np.ndarray]:
+    """The ids of each document.
+
+    Raises:
+        InputError: The tokenizer does not know a character; the document is named.
+    """
+    encoded = []
+    for document in documents:
+        try:
+            ids = tokenizer(document.text, add_special_tokens=False, verbose=False)["input_ids"]
+        except Exception as error:
+            raise InputError(
+                f"{document.name} cannot be encoded",
+                why=str(error).strip().splitlines()[0],
+                next_step="choose tokenizer.alphabet: ascii, or data.unknown: replace",
+            ) from error
+        encoded.append(np.asarray(ids, dtype=np.int64))
+    return encoded
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a run.
+
+    Args:
+        train: For training, by seed and epoch.
+        validation: For scoring, each token once.
+        characters: That the scored tokens stand for.
+    """
+
+    train: TextWindows
+    validation: TextWindows
+    characters: int
+
+
+def make_windows(config: TextRunConfig, texts: Texts, adapter: BaseAdapter) -> Windows:
+    """Cut both parts of the text into windows.
+
+    Raises:
+        DataError: A document is shorter than one window.
+    """
+    crosses = config.data.cross_documents
+    builder = SequenceBuilder(
+        context=config.training.context,
+        stride=config.data.stride,
+        cross_documents=crosses,
+        boundary_id=adapter.boundary_id if crosses else None,
+    )
+    names = [document.name for document in texts.train]
+    tokenizer: Any = adapter.tokenizer
+    scored = encode(texts.validation, tokenizer)
+    validation = builder.build_scoring(
+        scored,
+        history=config.evaluation.history,
+        names=[document.name for document in texts.validation],
+    )
+    # What begins a document has nothing before it, and is not scored.
+    first = scored[:1] if crosses else scored
+    unscored = sum(len(str(tokenizer.decode(ids[:1]))) for ids in first if len(ids))
+    return Windows(
+        train=builder.build(encode(texts.train, tokenizer), seed=config.training.seed, names=names),
+        validation=validation,
+        characters=sum(len(document.text) for document in texts.validation) - unscored,
+    )
