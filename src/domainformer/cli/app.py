@@ -6,7 +6,17 @@ import sys
 
 import typer
 
-from domainformer.cli import ablate, compare, data, explain, models, registry, start, tokenizer
+from domainformer.cli import (
+    ablate,
+    compare,
+    data,
+    explain,
+    language,
+    models,
+    registry,
+    start,
+    tokenizer,
+)
 from domainformer.cli.output import messages
 from domainformer.errors import DomainformerError
 
@@ -17,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (start, data, tokenizer, models, registry, ablate, compare, explain):
+for module in (start, data, tokenizer, models, language, registry, ablate, compare, explain):
     module.register(app)
 
 
