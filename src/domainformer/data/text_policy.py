@@ -137,7 +137,7 @@ def normalise(
         >>> normalise("naïve", unknown="drop")[0]
         'nave'
     """
-    admitted = set(policy_characters(policy))
+    admitted = policy_characters(policy)
     check_unknown(unknown)
     if policy == "strict" and unknown != "error":
         raise ConfigError(
@@ -150,8 +150,8 @@ def normalise(
         line_ends = text.count("\r")
         if line_ends:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
-    spaces = set("\n\t") - admitted
-    foreign = set(text) - admitted - spaces
+    spaces = "" if "\n" in admitted else "\n\t"
+    foreign = foreign_characters(text, admitted + spaces)
     if foreign and unknown == "error":
         where, char = locate(text, foreign, name=name)
         raise DataError(
@@ -175,6 +175,23 @@ def normalise(
         dropped=counts if unknown == "drop" else {},
     )
     return (text.translate(changed) if changed else text), report
+
+
+def foreign_characters(text: str, admitted: str) -> set[str]:
+    """The characters of a text beside those that are admitted.
+
+    Args:
+        text: Any text; ASCII takes about a nanosecond per character.
+        admitted: ASCII characters.
+
+    Example:
+        >>> sorted(foreign_characters("café!", "abcdefg"))
+        ['!', 'é']
+    """
+    if not text.isascii():
+        return set(text) - set(admitted)
+    rest = text.encode("ascii").translate(None, admitted.encode("ascii"))
+    return set(rest.decode("ascii"))
 
 
 def locate(text: str, characters: Iterable[str], *, name: str | None = None) -> tuple[str, str]:
