@@ -3,16 +3,16 @@
 For M = U S Vᵀ it is U Vᵀ: the matrix with the same directions whose singular values are all one.
 Odd polynomials that map every singular value near one need nothing but products::
 
-    X ← (a I + b G + c G²) X        G = X Xᵀ  (on the smaller side)
+    X ← (a I + b G + c G²) X        G = X Xᵀ        for wide X; Xᵀ X and from the right for tall X
 
 Three things make it cheap. Matrices of one shape are one batch. Where a matrix is not square, the
-polynomials are run on the Gram matrix alone and meet the matrix once, at the end::
+polynomials run on the Gram matrix, as large as the smaller side S, and meet the matrix at the end::
 
     P ← p(G) P,    G ← p(G)² G      all symmetric, and they commute;    X_end = P X
 
-And a norm that is near the largest singular value costs nothing: ‖G²‖^¼ (Frobenius) lies between
-that value and n^⅛ of it, where the norm of the matrix itself can be √n of it, so that small
-singular values have a shorter way to go and an iteration less is enough.
+And a norm that is near the largest singular value costs nothing: ‖G²‖^¼ (Frobenius) is at most n^⅛
+times that value, where the norm of the matrix itself can be √n times it, so that small singular
+values have a shorter way to go and an iteration less is enough.
 
 Source: Jordan et al., "Muon", 2024 (kellerjordan.github.io/posts/muon); the coefficients: Amsel et
 al., "The Polar Express", 2025, section 3, algorithm 1.
@@ -21,14 +21,15 @@ al., "The Polar Express", 2025, section 3, algorithm 1.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import torch
 
 Coefficients = tuple[tuple[float, float, float], ...]
 # Rounding makes small eigenvalues of a Gram matrix negative, and each iteration on it multiplies
-# them by a²: in half precision three in a row can already diverge, so X is met every second time.
-_HALF_RUN = 2
+# them by a². In half precision they must not grow by more than this before X is met again.
+_HALF_GROWTH = 800.0
 # Rounding can leave a singular value just above the bound of its matrix.
 _SAFETY = 1.01
 
@@ -51,70 +52,72 @@ def orthogonalise(stack_NRC: torch.Tensor, coefficients: Coefficients) -> torch.
         True
     """
     rows, columns = stack_NRC.shape[-2:]
-    if rows > columns:
-        return orthogonalise(stack_NRC.mT, coefficients).mT
-    x_NRC = stack_NRC / _frobenius(stack_NRC, power=1).to(stack_NRC.dtype)
-    # T (2k + 1) products of [rows, rows] against 2k + 4T − 3, where columns = k · rows.
-    if 2 * columns <= 3 * rows:
-        return _on_matrix(x_NRC, coefficients)
-    run = _HALF_RUN if stack_NRC.dtype.itemsize < 4 else len(coefficients)
-    return _on_gram(x_NRC, coefficients, run=run)
-
-
-def _on_matrix(x_NRC: torch.Tensor, coefficients: Coefficients) -> torch.Tensor:
-    """Three products an iteration: the cheaper form where matrices are about square."""
-    for step, polynomial in enumerate(coefficients):
-        p_NRR = _factor(torch.bmm(x_NRC, x_NRC.mT), polynomial, first=step == 0)
-        x_NRC = torch.bmm(p_NRR, x_NRC)
+    left = rows <= columns
+    # T (2k + 1) products of the small side's size against 2k + 4T − 3, k the ratio of the sides.
+    if 2 * max(rows, columns) <= 3 * min(rows, columns):
+        runs = [(polynomial,) for polynomial in coefficients]
+    else:
+        runs = _runs(coefficients, half=stack_NRC.dtype.itemsize < 4)
+    x_NRC = stack_NRC
+    for number, run in enumerate(runs):
+        g_NSS = torch.bmm(x_NRC, x_NRC.mT) if left else torch.bmm(x_NRC.mT, x_NRC)
+        p_NSS = _on_gram(g_NSS, run, first=number == 0)
+        x_NRC = torch.bmm(p_NSS, x_NRC) if left else torch.bmm(x_NRC, p_NSS)
     return x_NRC
 
 
-def _on_gram(x_NRC: torch.Tensor, coefficients: Coefficients, run: int) -> torch.Tensor:
-    """Four small products an iteration, and two with the matrix itself for each run of some."""
-    for start in range(0, len(coefficients), run):
-        g_NRR = torch.bmm(x_NRC, x_NRC.mT)
-        p_NRR = whole_NRR = _factor(g_NRR, coefficients[start], first=start == 0)
-        for polynomial in coefficients[start + 1 : start + run]:
-            g_NRR = torch.bmm(p_NRR, torch.bmm(p_NRR, g_NRR))
-            p_NRR = _factor(g_NRR, polynomial, first=False)
-            whole_NRR = torch.bmm(p_NRR, whole_NRR)
-        x_NRC = torch.bmm(whole_NRR, x_NRC)
-    return x_NRC
+def _runs(coefficients: Coefficients, *, half: bool) -> list[Coefficients]:
+    """Iterations that run on one Gram matrix before the matrix itself is met again."""
+    if not half:
+        return [coefficients]
+    runs, growth = [[coefficients[0]]], 1.0
+    for before, polynomial in itertools.pairwise(coefficients):
+        growth *= before[0] ** 2
+        if growth <= _HALF_GROWTH:
+            runs[-1].append(polynomial)
+        else:
+            runs.append([polynomial])
+            growth = 1.0
+    return [tuple(run) for run in runs]
 
 
-def _factor(
-    g_NRR: torch.Tensor, polynomial: tuple[float, float, float], *, first: bool
-) -> torch.Tensor:
-    """What an iteration multiplies with: a I + b G + c G²."""
-    a, b, c = polynomial
-    if first:
-        return _first(g_NRR, a, b, c)
-    p_NRR = torch.baddbmm(g_NRR, g_NRR, g_NRR, beta=b, alpha=c)
-    p_NRR.diagonal(dim1=-2, dim2=-1).add_(a)
-    return p_NRR
+def _on_gram(g_NSS: torch.Tensor, run: Coefficients, *, first: bool) -> torch.Tensor:
+    """What some iterations multiply the matrix with: four products for each after the first."""
+    p_NSS = whole_NSS = _scaled(g_NSS, *run[0]) if first else _factor(g_NSS, *run[0])
+    for polynomial in run[1:]:
+        g_NSS = torch.bmm(p_NSS, torch.bmm(p_NSS, g_NSS))
+        p_NSS = _factor(g_NSS, *polynomial)
+        whole_NSS = torch.bmm(p_NSS, whole_NSS)
+    return whole_NSS
 
 
-def _first(g_NRR: torch.Tensor, a: float, b: float, c: float) -> torch.Tensor:
-    """The polynomial of the first iteration, which also divides by the bound s = ‖G²‖^¼.
+def _factor(g_NSS: torch.Tensor, a: float, b: float, c: float) -> torch.Tensor:
+    """One iteration's p = a I + b G + c G²."""
+    p_NSS = torch.baddbmm(g_NSS, g_NSS, g_NSS, beta=b, alpha=c)
+    p_NSS.diagonal(dim1=-2, dim2=-1).add_(a)
+    return p_NSS
+
+
+def _scaled(g_NSS: torch.Tensor, a: float, b: float, c: float) -> torch.Tensor:
+    """The first iteration's, which also divides the matrix by a bound of its singular values.
 
     ::
 
-        p = a/s I + b/s³ G + c/s⁵ G²
+        t² = tr G    H = G / t²    s = ‖H²‖^¼    p = (a I + b/s² H + c/s⁴ H²) / (t s)
     """
-    square_NRR = torch.bmm(g_NRR, g_NRR)
-    s_N11 = _frobenius(square_NRR, power=0.25)
-    dtype = g_NRR.dtype
-    p_NRR = g_NRR * (b / s_N11**3).to(dtype)
-    p_NRR.addcmul_(square_NRR, (c / s_N11**5).to(dtype))
-    p_NRR.diagonal(dim1=-2, dim2=-1).add_((a / s_N11).to(dtype)[..., 0])
-    return p_NRR
-
-
-def _frobenius(stack: torch.Tensor, power: float) -> torch.Tensor:
-    """A power of each matrix's Frobenius norm, [n, 1, 1] in fp32; for zeros a small number."""
-    wide = torch.promote_types(stack.dtype, torch.float32)
-    norm = torch.linalg.vector_norm(stack, dim=(-2, -1), keepdim=True, dtype=wide)
-    return norm.clamp(min=1e-20).pow(power)
+    dtype, wide = g_NSS.dtype, torch.promote_types(g_NSS.dtype, torch.float32)
+    diagonal_NS = g_NSS.diagonal(dim1=-2, dim2=-1).to(wide)
+    t2_N11 = diagonal_NS.sum(-1)[:, None, None].clamp(min=1e-30)
+    h_NSS = g_NSS * t2_N11.reciprocal().to(dtype)
+    square_NSS = torch.bmm(h_NSS, h_NSS)
+    norm_N11 = torch.linalg.vector_norm(square_NSS.to(wide), dim=(-2, -1), keepdim=True)
+    # The trace of H is one, so that only zeros come near this.
+    s_N11 = norm_N11.clamp(min=1e-12).pow(0.25)
+    whole_N11 = (t2_N11.sqrt() * s_N11).reciprocal()
+    h_NSS.mul_((b * whole_N11 / s_N11**2).to(dtype))
+    h_NSS.addcmul_(square_NSS, (c * whole_N11 / s_N11**4).to(dtype))
+    h_NSS.diagonal(dim1=-2, dim2=-1).add_((a * whole_N11).to(dtype)[..., 0])
+    return h_NSS
 
 
 @functools.cache
