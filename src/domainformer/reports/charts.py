@@ -93,6 +93,29 @@ def lines(data: Columns, *, x: str, y: str, series: str | None = None, title: st
     return _svg(chart.encode(**encodings), title, 170)
 
 
+def bands(
+    data: Columns, *, x: str, y: str, low: str, high: str, series: str, title: str = ""
+) -> Markup:
+    """A line per series with the band between ``low`` and ``high`` around it, over a wide axis."""
+    alt = _altair()
+    names = list(dict.fromkeys(data[series]))
+    colours = [COLOURS[index % len(COLOURS)] for index in range(len(names))]
+    across = alt.X(f"{x}:Q", title=x, axis=alt.Axis(tickCount=8, format="~s"))
+    scale = alt.Scale(zero=False)
+    colour = _legend(series, names, colours)
+    area = alt.Chart().mark_area(opacity=0.18, aria=False)
+    point = alt.OverlayMarkDef(size=16) if len(data[x]) <= _SOME_POINTS * max(1, len(names)) else {}
+    line = alt.Chart().mark_line(strokeWidth=1.8, point=point or False)
+    axis = alt.Axis(tickCount=6)
+    layers = [
+        area.encode(
+            x=across, y=alt.Y(f"{low}:Q", title=None, scale=scale), y2=f"{high}:Q", color=colour
+        ),
+        line.encode(x=across, y=alt.Y(f"{y}:Q", title=None, scale=scale, axis=axis), color=colour),
+    ]
+    return _svg(alt.layer(*layers, data=_table(data)), title, 260, width=_WIDE)
+
+
 def grouped_bars(data: Columns, *, x: str, y: str, series: str, title: str = "") -> Markup:
     """Bars side by side: one group per ``y``, one bar per series, such as model and baselines."""
     alt = _altair()

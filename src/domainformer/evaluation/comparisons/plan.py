@@ -28,7 +28,7 @@ from domainformer.config import StrictConfig, build, read_yaml
 from domainformer.errors import ConfigError
 from domainformer.evaluation.ablations.plan import with_values
 from domainformer.evaluation.comparisons.labels import setting
-from domainformer.run import SEED_KEYS, is_inert, result_hash, rules_key
+from domainformer.run import SEED_KEYS, flatten, is_inert, result_hash, rules_key
 from domainformer.training.config import OutputConfig
 
 CELLS = "cells"
@@ -68,6 +68,12 @@ class SweepConfig(StrictConfig):
     set: dict[str, Any] = Field(default_factory=dict)
     output: OutputConfig = OutputConfig(name=DEFAULT_NAME)
     metric: str | None = None
+
+    @field_validator("vary", "set", mode="before")
+    @classmethod
+    def _dotted(cls, value: Any) -> Any:
+        """Nested sections are dotted keys: a setting is changed, never a section replaced."""
+        return flatten(value) if isinstance(value, Mapping) else value
 
     @field_validator("seeds")
     @classmethod
