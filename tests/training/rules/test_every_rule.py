@@ -122,7 +122,7 @@ def train(rule, model, *, start=None, steps=STEPS, seed=5):
         for step in range(first, steps):
             ids = batch(step)
             output = model(input_ids=ids, labels=ids)
-            loss = attached.add_auxiliary(output.loss, output.logits, ids, {"input_ids": ids})
+            loss = with_terms(attached, output.loss, output.logits, ids)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -136,6 +136,11 @@ def train(rule, model, *, start=None, steps=STEPS, seed=5):
             "steps": steps,
         }
         return losses, SimpleNamespace(**through_disk(state)), evaluated
+
+
+def with_terms(attached, loss, logits, ids):
+    targets = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)
+    return attached.add_auxiliary(loss, logits, targets, {"input_ids": ids})
 
 
 def through_disk(state):
@@ -194,7 +199,7 @@ def test_leaves_nothing_behind(name, make, model):
     ids = batch(0)
     with attach(make(name), model) as attached:
         output = model(input_ids=ids, labels=ids)
-        attached.add_auxiliary(output.loss, output.logits, ids, {"input_ids": ids}).backward()
+        with_terms(attached, output.loss, output.logits, ids).backward()
     assert footprint(model) == before
     assert same(weights, model.state_dict())
 
@@ -260,7 +265,7 @@ def test_its_gradient_is_the_true_one(name, make, model):
 
         def outcome(embeddings):
             logits = model(inputs_embeds=embeddings).logits
-            loss = attached.add_auxiliary(logits.new_zeros(()), logits, ids, {"input_ids": ids})
+            loss = with_terms(attached, logits.new_zeros(()), logits, ids)
             return logits, loss
 
         assert torch.autograd.gradcheck(outcome, (start,))

@@ -20,6 +20,7 @@ class AuxiliaryLoss(LearningRule):
     """
 
     exact_gradient: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     weight: float = Field(default=1.0, ge=0)
 

@@ -19,6 +19,8 @@ from domainformer.training.rules.auxiliary.base import AuxiliaryLoss, exact, mea
 from domainformer.training.rules.base import Moment, Seen, Site, Slot, State
 from domainformer.weights import CONFIG_FILE, check_weights
 
+_NOT_OF_THE_TEACHER = ("labels", "shift_labels", "use_cache", "num_items_in_batch")
+
 
 def load_teacher(name: str) -> tuple[nn.Module, str]:
     """The teacher of a folder, and the fingerprint of its files.
@@ -80,12 +82,12 @@ class Distillation(AuxiliaryLoss):
             return
         teacher, files = load_teacher(self.teacher)
         self._check_vocabulary(model, teacher)
-        self._loaded = teacher, files
+        before, self._loaded = self._loaded, (teacher, files)
         slot.state = {**slot.state, "teacher": files}
         try:
             yield
         finally:
-            self._loaded = None
+            self._loaded = before
 
     def term(self, seen: Seen, state: State) -> torch.Tensor:
         """The mean divergence over scored positions.
@@ -94,11 +96,11 @@ class Distillation(AuxiliaryLoss):
             FingerprintError: The run was started with another teacher.
         """
         teacher = self._teacher_of(state).to(seen.logits.device)
-        known = {k: v for k, v in seen.inputs.items() if k not in ("labels", "use_cache")}
+        known = {k: v for k, v in seen.inputs.items() if k not in _NOT_OF_THE_TEACHER}
         with torch.no_grad():
             given = teacher(**known, use_cache=False).logits
-        kept = seen.labels[:, 1:].ne(-100)
-        return self.divergence(seen.logits[:, :-1][kept], given[:, :-1][kept])
+        kept = seen.targets.ne(-100)
+        return self.divergence(seen.logits[kept], given[kept])
 
     def divergence(self, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         """``T²·mean KL``, of logits [N, V]."""

@@ -25,12 +25,12 @@ class LabelSmoothing(AuxiliaryLoss):
         weight: ε, up to 1.
 
     Example:
-        >>> logits, labels = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]]), torch.tensor([[0, 0]])
-        >>> plain = F.cross_entropy(logits[0, :1], labels[0, 1:])
-        >>> seen = Seen(None, logits, labels, {})
+        >>> logits, targets = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]]), torch.tensor([[0, -100]])
+        >>> plain = F.cross_entropy(logits[0, :1], targets[0, :1])
+        >>> seen = Seen(None, logits, targets, {})
         >>> smooth = plain + 0.1 * LabelSmoothing().term(seen, {})
         >>> torch.isclose(
-        ...     smooth, F.cross_entropy(logits[0, :1], labels[0, 1:], label_smoothing=0.1)
+        ...     smooth, F.cross_entropy(logits[0, :1], targets[0, :1], label_smoothing=0.1)
         ... ).item()
         True
     """

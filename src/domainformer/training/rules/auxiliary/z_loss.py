@@ -24,7 +24,7 @@ class ZLoss(AuxiliaryLoss):
 
     Example:
         >>> logits = torch.zeros(1, 2, 4)
-        >>> seen = Seen(None, logits, torch.tensor([[1, 2]]), {})
+        >>> seen = Seen(None, logits, torch.tensor([[1, -100]]), {})
         >>> round(float(ZLoss(weight=1.0).term(seen, {})), 4)  # (log 4)²
         1.9218
     """

@@ -34,6 +34,7 @@ class ActivationClamp(LearningRule):
     name: ClassVar[str] = "activation_clamp"
     changes_function: ClassVar[bool] = True
     exact_gradient: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     sites: tuple[str, ...] = ("blocks.*.mlp",)
     limit: float = Field(default=10.0, gt=0)

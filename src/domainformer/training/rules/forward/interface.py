@@ -43,6 +43,7 @@ class AttentionRule(LearningRule):
 
     changes_function: ClassVar[bool] = True
     exact_gradient: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     sites: tuple[str, ...] = ("blocks.*.attention",)
 

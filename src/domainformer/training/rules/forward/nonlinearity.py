@@ -58,6 +58,7 @@ class ReplaceActivation(LearningRule):
     name: ClassVar[str] = "replace_activation"
     changes_function: ClassVar[bool] = True
     exact_gradient: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     sites: tuple[str, ...] = ("blocks.*.mlp.act*",)
     function: Literal[

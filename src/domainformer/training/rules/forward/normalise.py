@@ -35,6 +35,7 @@ class ActivationNorm(LearningRule):
     name: ClassVar[str] = "activation_norm"
     changes_function: ClassVar[bool] = True
     exact_gradient: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     sites: tuple[str, ...] = ("blocks.*.attention", "blocks.*.mlp")
     kind: Literal["rms", "layer"] = "rms"

@@ -36,6 +36,7 @@ class ActivationRecorder(LearningRule):
 
     name: ClassVar[str] = "activation_recorder"
     exact_gradient: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     sites: tuple[str, ...] = ("blocks.*",)
     every: int = Field(default=100, ge=1)

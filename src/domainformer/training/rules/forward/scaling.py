@@ -16,6 +16,7 @@ class _DepthScaling(LearningRule):
 
     changes_function: ClassVar[bool] = True
     exact_gradient: ClassVar[bool] = True
+    compiles: ClassVar[bool] = True
 
     scale: float = Field(default=1.0, ge=-100, le=100)
     depth_power: float = Field(default=0.0, ge=0, le=4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from domainformer.training.rules.base import LearningRule, Moment
@@ -17,6 +19,8 @@ class TimedRule(LearningRule):
         first_step: The first optimizer step in which it acts, from 0.
         last_step: The step in which it acts no more; None: it never ends.
     """
+
+    compiles: ClassVar[bool] = True
 
     first_step: int = Field(default=0, ge=0)
     last_step: int | None = Field(default=None, ge=0)
