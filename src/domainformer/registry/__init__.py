@@ -7,8 +7,10 @@
 
 Start with :class:`Registry`. ``entry.py`` is what it knows of a model, ``store.py`` its file and
 lock, ``contents.py`` what a model folder says of itself, ``staging.py`` how its files come in,
-``parents.py`` and ``lineage.py`` the descent, ``importing.py`` and ``hub.py`` the way in. May import inference, models, data, run and everything below; torch and
-transformers only inside functions, so that listing models loads neither.
+``parents.py`` and ``lineage.py`` the descent, ``importing.py`` and ``hub.py`` the way in.
+
+May import inference, models, data, run and everything below; torch and transformers only inside
+functions, so that listing models loads neither.
 """
 
 from domainformer.registry.entry import Entry, Sizes
