@@ -32,6 +32,19 @@ CASES: dict[str, dict[str, Any]] = {
     "gradient_noise": {"eta": 1.0},
     "gradient_clipping_at_site": {"limit": 0.5},
     "stochastic_rounding": {},
+    # Gradients of the weights, optimizers, weights
+    "clip_gradient_value": {"value": 0.001},
+    "clip_gradient_norm": {"norm": 0.01, "per": "tensor"},
+    "adaptive_gradient_clipping": {"factor": 0.0001},
+    "centralise_gradient": {},
+    "sign_of_gradient": {},
+    "adamw": {"betas": [0.5, 0.9], "groups": [{"parameters": ["embedding"], "weight_decay": 1}]},
+    "sgd": {"learning_rate": 0.1},
+    "lion": {},
+    "muon": {"every": 2, "scale": "adamw"},
+    "lookahead": {"every": 2},
+    "ema_weights": {"decay": 0.5, "start": 1},
+    "schedule_free": {"warmup": 2},
     # Loss
     "z_loss": {"weight": 0.1},
     "label_smoothing": {},
@@ -57,6 +70,13 @@ WEAK: dict[str, dict[str, Any]] = {
     "sign_gradient": {"strength": 0},
     "gradient_noise": {"eta": 0},
     "gradient_clipping_at_site": {"limit": 1e30},
+    "clip_gradient_value": {"value": 1e30},
+    "clip_gradient_norm": {"norm": 1e30},
+    "adaptive_gradient_clipping": {"factor": 1e30},
+    "centralise_gradient": {"strength": 0},
+    "sign_of_gradient": {"strength": 0},
+    "lookahead": {"every": 2, "alpha": 1},
+    "ema_weights": {},
     "z_loss": {"weight": 0},
     "label_smoothing": {"weight": 0},
     "confidence_penalty": {"weight": 0},
@@ -66,7 +86,15 @@ WEAK: dict[str, dict[str, Any]] = {
 }
 
 # Rules whose further steps depend on what they remember: a resume that loses it must differ.
-REMEMBERS: frozenset[str] = frozenset({"feedback_alignment", "direct_feedback_alignment"})
+REMEMBERS: frozenset[str] = frozenset(
+    {
+        "feedback_alignment",
+        "direct_feedback_alignment",
+        "lookahead",
+        "ema_weights",
+        "schedule_free",
+    }
+)
 
 # Rules that look and leave the curve as it is.
 SILENT: frozenset[str] = frozenset({"activation_recorder"})

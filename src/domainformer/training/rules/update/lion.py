@@ -78,7 +78,7 @@ class LionOptimizer(torch.optim.Optimizer):
         super().__init__(params, {"lr": 1e-4, "weight_decay": 0.0, "betas": betas})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """One step of all parameters that have gradients."""
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]

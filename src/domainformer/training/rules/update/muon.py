@@ -154,7 +154,7 @@ class MuonOptimizer(torch.optim.Optimizer):
         self._transposed = {id(parameter) for parameter in transposed}
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """One step of all parameters that have gradients."""
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]

@@ -55,7 +55,7 @@ def orthogonalise(stack_NRC: torch.Tensor, coefficients: Coefficients) -> torch.
     left = rows <= columns
     # T (2k + 1) products of the small side's size against 2k + 4T − 3, k the ratio of the sides.
     if 2 * max(rows, columns) <= 3 * min(rows, columns):
-        runs = [(polynomial,) for polynomial in coefficients]
+        runs: list[Coefficients] = [(polynomial,) for polynomial in coefficients]
     else:
         runs = _runs(coefficients, half=stack_NRC.dtype.itemsize < 4)
     x_NRC = stack_NRC

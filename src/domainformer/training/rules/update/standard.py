@@ -122,7 +122,7 @@ class DecoupledSGD(torch.optim.SGD):
     """Torch's SGD with a decay that does not go through the momentum."""
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """Decay, then move along the momentum."""
         decays = [group["weight_decay"] for group in self.param_groups]
         for group in self.param_groups:
