@@ -43,7 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lion": {},
     "muon": {"every": 2, "scale": "adamw"},
     "lookahead": {"every": 2},
-    "ema_weights": {"decay": 0.5, "start": 1},
+    "ema_weights": {"decay": 0.5},
     "schedule_free": {"warmup": 2},
     # Loss
     "z_loss": {"weight": 0.1},
