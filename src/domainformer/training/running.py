@@ -33,12 +33,13 @@ from domainformer.training.progress import (
     say,
     say_nothing,
 )
-from domainformer.training.rules import Chain, attach
+from domainformer.training.rules import Chain, attach, chain
+from domainformer.training.rules.compiled import check_compiled
 from domainformer.training.sampler import EpochDataset
 from domainformer.training.session import StopAfterStep, StopRequest
 from domainformer.training.trackers import make_trackers
 from domainformer.training.trainer import EventTrainer
-from domainformer.training.trainer_parts import Collate
+from domainformer.training.trainer_parts import Collate, on_device
 
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
@@ -162,16 +163,20 @@ def train(
         run.update(resumed=[*run.record.resumed, done], finished=None, error=None)
     run.update(status="running")
     tell = say_nothing if config.training.quiet else say
-    sinks = [
-        JsonLines(run.directory / METRICS_FILE, after=done),
-        *make_trackers(config.training.report_to, run.directory, run.record.config),
-    ]
-    watcher = Watcher(sinks, make_display(quiet=config.training.quiet))
+    if plan.compile is not None:
+        batch = collate([train_rows[index] for index in range(min(2, len(train_rows)))])
+        check_compiled(rules or chain(), model, on_device(batch, model), plan.compile)
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(StopRequest(lambda: tell("stopping after this step")))
         attached = None
         if rules is not None and rules.rules:
             attached = stack.enter_context(attach(rules, model, seed=plan.seed))
+        sinks = [
+            JsonLines(run.directory / METRICS_FILE, after=done),
+            *make_trackers(config.training.report_to, run.directory, run.record.config),
+        ]
+        watcher = Watcher(sinks, make_display(quiet=config.training.quiet))
+        stack.callback(watcher.close)
+        stop = stack.enter_context(StopRequest(lambda: tell("stopping after this step")))
         loop = trainer(
             model,
             plan,
@@ -184,10 +189,7 @@ def train(
             origin=origin,
         )
         started = time.perf_counter()
-        try:
-            loop.fit(checkpoint)
-        finally:
-            watcher.close()
+        loop.fit(checkpoint)
         seconds = time.perf_counter() - started
         complete = loop.state.global_step >= plan.steps
         best = loop.load_best() if complete else None

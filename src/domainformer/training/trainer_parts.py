@@ -36,6 +36,12 @@ def count_targets(labels: torch.Tensor) -> int:
     return int(counted.ne(-100).sum())
 
 
+def on_device(batch: Batch, model: torch.nn.Module) -> Batch:
+    """A batch where the weights are."""
+    place = next(model.parameters()).device
+    return {k: v.to(place) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+
 def compiled(model: torch.nn.Module, backend: str) -> Any:
     """The model under ``torch.compile``; its weights are shared with the eager one."""
     return torch.compile(model, backend=backend)

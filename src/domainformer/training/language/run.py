@@ -85,8 +85,8 @@ def train(config: TextRunConfig) -> RunResult:
         ...     "training": {"context": 16, "batch_tokens": 64, "max_steps": 3, "quiet": True},
         ...     "sampling": {"tokens": 5}, "output": {"root": str(folder), "name": "demo"}})
         >>> result = train(config)
-        >>> sorted(result.metrics)[:3], result.metrics["characters"]
-        (['best_step', 'bits_per_character', 'characters'], 83)
+        >>> sorted(result.metrics)[:2], result.metrics["scored_characters"]
+        (['best_step', 'bits_per_character'], 83)
     """
     rules, sources = configured_rules(config)
     run = open_run(config.output.root, config.output.name, config, kind=KIND)

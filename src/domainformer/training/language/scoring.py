@@ -34,8 +34,13 @@ class TextScore:
     characters: int
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
+        """As plain data; what was scored is named apart from what was trained on."""
+        values = asdict(self)
+        return {
+            **{key: values[key] for key in ("nats", "bits_per_character", "perplexity")},
+            "scored_tokens": self.tokens,
+            "scored_characters": self.characters,
+        }
 
 
 @torch.no_grad()
