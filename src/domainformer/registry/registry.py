@@ -179,7 +179,8 @@ class Registry:
                 "folder under another name",
             )
         adapter = adapter_for(folder, device=device, dtype=dtype)
-        adapter.parent = entry.reference
+        # What is made of it from now on is another model: its record starts empty.
+        adapter.parent, adapter.record = entry.reference, {}
         return adapter
 
     def verify(self, name: str | None = None) -> dict[str, tuple[str, ...]]:
