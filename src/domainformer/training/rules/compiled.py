@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -111,7 +112,7 @@ def _culprit(
     """The error that names who it was: the model, single rules, or all of them together."""
     if _difference(chain(), twin, inputs, backend, seed)[0] > tolerance:
         return RuleError(
-            "the model has other gradients compiled than eager, without any learning rule",
+            "the model does not train compiled as it does eager, even without learning rules",
             where=f"backend {backend}",
             why=why,
             next_step="set compile: null",
@@ -124,7 +125,7 @@ def _culprit(
     ]
     names = [name for name, _ in alone] or [rule.name for rule in chain(rules).rules]
     return RuleError(
-        "learning rules give other gradients compiled than eager: "
+        "learning rules do not act compiled as they do eager: "
         + ", ".join(repr(name) for name in names)
         + ("" if alone else " (together; none of them alone)"),
         where=f"backend {backend}, tolerance {tolerance:g}",
@@ -222,7 +223,9 @@ def _compiling(backend: str) -> Iterator[None]:
     """Nothing compiled before or kept afterwards; the compiler draws dropout as eager mode does."""
     torch.compiler.reset()
     try:
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, warnings.catch_warnings():
+            # Where warnings are errors, the compiler would fail over those that it gives itself.
+            warnings.simplefilter("ignore")
             if backend == "inductor":
                 from torch._inductor import config
 
