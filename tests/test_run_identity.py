@@ -22,6 +22,7 @@ from domainformer.run import (
 )
 from domainformer.run.environment import _hash_of_source
 from domainformer.training import RunConfig, pretrain
+from domainformer.training.language import TextRunConfig, train
 
 TINY = {
     "data": {"entity": "patient_id", "time": "timestamp"},
@@ -38,8 +39,8 @@ TINY = {
 }
 
 
-def changed(key):
-    config = json.loads(build(RunConfig, {}).model_dump_json())
+def changed(cls, key):
+    config = json.loads(cls().model_dump_json())
     node = config
     *parents, leaf = key.split(".")
     for parent in parents:
@@ -48,16 +49,28 @@ def changed(key):
     return config
 
 
-@pytest.mark.parametrize("key", sorted(flatten(RunConfig().model_dump(mode="json"))))
-def test_every_setting_is_of_the_result_or_inert(key):
-    before = result_hash(RunConfig().model_dump(mode="json"))
-    assert (result_hash(changed(key)) == before) == is_inert(key)
+@pytest.mark.parametrize("cls", [RunConfig, TextRunConfig])
+def test_every_setting_is_of_the_result_or_inert(cls):
+    before = cls().model_dump(mode="json")
+    for key in flatten(before):
+        same = result_hash(changed(cls, key)) == result_hash(before)
+        assert same == is_inert(key), key
 
 
 def test_the_inert_settings_are_these():
     inert = {key for key in flatten(RunConfig().model_dump(mode="json")) if is_inert(key)}
-    training = ("keep", "log_every", "memory_budget", "quiet", "report_to", "resume", "threads")
-    assert inert == {"output.root", "output.name", *(f"training.{name}" for name in training)}
+    training = (
+        "device",
+        "keep",
+        "log_every",
+        "memory_budget",
+        "quiet",
+        "report_to",
+        "resume",
+        "threads",
+    )
+    others = {"output.root", "output.name", "allow_rule_code"}
+    assert inert == others | {f"training.{name}" for name in training}
 
 
 def weights(folder):
@@ -90,6 +103,7 @@ def test_equal_identities_have_equal_weights_and_others_have_not(tmp_path):
 def test_each_part_is_in_the_hash(tmp_path):
     run = start_run(tmp_path, "one", kind="pretrain", config={"rules": ["lion"], "a": 1})
     parts = [
+        {"parent_id": "m"},
         {"data_fingerprint": "d"},
         {"tokenizer_fingerprint": "t"},
         {"rules": ["lion"]},
@@ -122,6 +136,34 @@ def test_a_file_is_known_by_its_content_once_it_was_read(tmp_path):
 
     assert run("a", "here.parquet", "x") == run("b", "there.parquet", "x")
     assert run("c", "here.parquet", "y") != run("d", "here.parquet", "x")
+
+
+def test_code_of_rules_is_known_by_its_source(tmp_path):
+    def run(name, path, source):
+        config = {"rule_code": [path], "allow_rule_code": True}
+        run = start_run(tmp_path, name, kind="k", config=config)
+        run.update(rule_sources={path: source})
+        return result_hash(run.record)
+
+    assert run("a", "mine.py", "x") == run("b", "moved.py", "x")
+    assert run("c", "mine.py", "y") != run("d", "mine.py", "x")
+
+
+def test_what_a_model_writes_on_the_way_does_not_change_it(tmp_path):
+    """Samples are inert, as the hash says: the same bits with and without."""
+    (tmp_path / "a.txt").write_text("the cat sat on the mat and looked at the rat. " * 20)
+    hashes = set()
+    for name, every in (("often", 1), ("never", 0)):
+        values = {
+            "data": {"path": str(tmp_path / "a.txt")},
+            "model": {"overrides": {"num_hidden_layers": 1, "hidden_size": 16, "dropout": 0.1}},
+            "training": {"context": 16, "batch_tokens": 64, "max_steps": 4, "quiet": True},
+            "sampling": {"every": every, "tokens": 4},
+            "output": {"root": str(tmp_path), "name": name},
+        }
+        record = train(build(TextRunConfig, values)).record
+        hashes.add((result_hash(record), weights(tmp_path / name)))
+    assert len(hashes) == 1
 
 
 def test_the_hash_of_the_code_is_that_of_what_trains(tmp_path):

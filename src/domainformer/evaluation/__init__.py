@@ -12,7 +12,8 @@ For "is it better on my task": :mod:`~domainformer.evaluation.tasks` (what is ju
 :mod:`~domainformer.evaluation.comparison` and :mod:`~domainformer.evaluation.leaks`; the opponents
 are :mod:`~domainformer.evaluation.tabular_baseline` (aggregates into LightGBM),
 :mod:`~domainformer.evaluation.sequence_counts` and :mod:`~domainformer.evaluation.item_baselines`.
-"What is each choice of my run worth": :mod:`~domainformer.evaluation.ablations`.
+"What is each choice of my run worth": :mod:`~domainformer.evaluation.ablations`. "Does the change
+that I made explain the difference between these runs": :mod:`~domainformer.evaluation.comparisons`.
 
 May import training, inference, models, tokenizers, data and what lies below.
 """
@@ -21,6 +22,13 @@ from domainformer.evaluation.ablations import Ablation, AblationConfig, ablate, 
 from domainformer.evaluation.aggregates import aggregate_features
 from domainformer.evaluation.calibration import fit_calibrator
 from domainformer.evaluation.comparison import Comparison, FoldPrediction, evaluate_predictions
+from domainformer.evaluation.comparisons import (
+    RunComparison,
+    Sweep,
+    SweepConfig,
+    compare,
+    sweep,
+)
 from domainformer.evaluation.evaluate import EVALUATION_FILE, Evaluation, evaluate
 from domainformer.evaluation.gbdt import GradientBoosting
 from domainformer.evaluation.intervals import Interval
@@ -44,6 +52,11 @@ __all__ = [
     "Ablation",
     "AblationConfig",
     "load_ablation",
+    "compare",
+    "RunComparison",
+    "sweep",
+    "Sweep",
+    "SweepConfig",
     "next_event",
     "NextEvent",
     "SlotResult",

@@ -40,7 +40,7 @@ _MANY_POINTS = 20  # of a curve that can do without its beginning
 _BEGINNING = 0.1  # share of the steps that is no part of a long curve
 _MOST_CURVES = 6  # settings that the eye tells apart in one chart
 # The curve that people look for comes first, then that of the training, then what rules tell.
-_FIRST_CURVES = ("validation_loss", "eval_loss", "loss")
+_FIRST_CURVES = ("eval_loss", "loss")
 
 
 def write_comparison_report(folder: str | Path) -> Path:

@@ -24,15 +24,23 @@ INERT_KEYS = (
     "*.report_to",
     "*.resume",
     # How the sums of a result are divided among processors and passes stands in ``resolved``.
+    "*.device",
     "*.memory_budget",
     "*.threads",
+    # Texts are written with generators of their own, and models are registered after the training.
+    "sampling.*",
+    "registry.*",
+    # A permission; what is permitted is told by its source.
+    "allow_rule_code",
 )
-# Known by its content: another path to the same thing is the same thing.
-_KNOWN_BY_CONTENT = {
+# Known by its content, which is a part of the identity: another path to it is the same thing.
+_IN_OTHER_PARTS = {
     "data.path": "data_fingerprint",
-    "schema": "schema_fingerprint",
-    "model_name": "parent_id",
+    "schema": "tokenizer_fingerprint",
+    "tokenizer.path": "tokenizer_fingerprint",
 }
+_PARENT = "model_name"
+_RULE_CODE = "rule_code"
 # Seeds of a training; runs that differ in these alone are repetitions.
 SEED_KEYS = frozenset({"seed", "training.seed"})
 
@@ -40,8 +48,8 @@ SEED_KEYS = frozenset({"seed", "training.seed"})
 def settings_of(record: RunRecord) -> dict[str, Any]:
     """The settings that can change a result, by dotted key, without learning rules.
 
-    What is known by its content (the table, the schema) is told by its fingerprint, so that a file
-    that was moved is the same file.
+    What another part of the identity knows by its content (the table, the schema) is left out, so
+    that a file that was moved is the same file; a registered model is told by its id.
 
     Example:
         >>> import tempfile
@@ -51,17 +59,21 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
         {'training.seed': 1}
     """
     settings = _decisive(record.config)
-    for key, known in _KNOWN_BY_CONTENT.items():
-        content = getattr(record, known)
-        if key in settings and content is not None:
-            settings[key] = content
+    for key, known in _IN_OTHER_PARTS.items():
+        if getattr(record, known) is not None:
+            settings.pop(key, None)
+    if record.parent_id is not None:
+        settings[_PARENT] = record.parent_id
     return settings
 
 
 def rules_of(record: RunRecord) -> dict[str, Any]:
     """The learning rules of a run: asked for, attached, and the source of those of users."""
     asked = {key: value for key, value in flatten(record.config).items() if rules_key(key)}
-    return {"settings": asked, "attached": record.rules, "sources": record.rule_sources}
+    if record.rule_sources or not asked.get(_RULE_CODE):
+        asked.pop(_RULE_CODE, None)
+    sources = sorted(record.rule_sources.values())
+    return {"settings": asked, "attached": record.rules, "sources": sources}
 
 
 def identity_of(record: RunRecord, *, code: str | None = None) -> Identity:
@@ -154,4 +166,4 @@ def rules_key(key: str) -> bool:
         >>> rules_key("rules"), rules_key("training.rules"), rules_key("training.seed")
         (True, True, False)
     """
-    return "rules" in key.split(".")[:2]
+    return key == _RULE_CODE or "rules" in key.split(".")[:2]

@@ -101,6 +101,21 @@ def test_what_follows_from_a_name_needs_none(make_run):
         compare([make_run("r", config=FAST), other], [RATE])
 
 
+def test_files_are_called_by_what_is_in_them(make_run):
+    def run(name, path, content, seed):
+        config = {"data": {"path": path}, "training": {"seed": seed}}
+        return make_run(name, config=config, data_fingerprint=content)
+
+    one, moved = run("one", "a.txt", "d1", 0), run("moved", "b.txt", "d1", 1)
+    assert len(compare([one, moved]).groups) == 1
+    other = run("other", "a.txt", "d2", 1)
+    with pytest.raises(ComparisonError, match="--vary data"):
+        compare([one, other])
+    assert len(compare([one, other], ["data.path"]).groups) == 2
+    rules = make_run("r", config={"training": {"rules": ["lion"], "seed": 5}})
+    assert len(compare([make_run("p"), rules], ["training.rules"]).groups) == 2
+
+
 def test_a_resumed_run_whose_code_changed_is_another(make_run):
     one = make_run("one", code=source_hash())
     both = make_run("both", code=f"{source_hash()}+later", config={"training": {"seed": 1}})

@@ -185,3 +185,28 @@ def test_real_trainings(tmp_path):
     assert found.comparison.groups[1].against.test.kind == "paired"
     with pytest.raises(ComparisonError, match="0 of 4"):  # without the table nothing can be read
         sweep(build(SweepConfig, {**values, "output": {"root": str(tmp_path), "name": "t"}}))
+
+
+def test_language_models_with_and_without_a_rule(tmp_path):
+    (tmp_path / "a.txt").write_text("the cat sat on the mat and looked at the rat. " * 20)
+    base = tmp_path / "base.yaml"
+    base.write_text(
+        f"data: {{path: {tmp_path / 'a.txt'}}}\n"
+        "model: {overrides: {num_hidden_layers: 1, hidden_size: 16}}\n"
+        "training: {context: 16, batch_tokens: 64, max_steps: 3}\nsampling: {every: 0}\n"
+        f"registry: {{publish: found, root: {tmp_path / 'models'}}}\n"
+    )
+    values = {
+        "base": str(base),
+        "kind": "train",
+        "seeds": [0, 1],
+        "vary": {"rules": [[], ["lion"]]},
+    }
+    config = build(SweepConfig, {**values, "output": {"root": str(tmp_path), "name": "rules"}})
+    done = sweep(config)
+    assert done.failed == ()
+    found = done.comparison
+    assert [group.name for group in found.groups] == ["rules=none", "rules=lion"]
+    assert found.metric == "nats"
+    assert found.groups[0].values != found.groups[1].values
+    assert not (tmp_path / "models").exists()  # four runs would fight for one name

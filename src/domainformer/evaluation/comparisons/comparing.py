@@ -13,10 +13,10 @@ from domainformer.evaluation.comparisons.result import RunComparison
 from domainformer.evaluation.comparisons.runs import RunEntry, matches, read_entries
 
 # The figure that is compared where nobody says which: the first that all runs have.
-USUAL_METRICS = ("validation_loss", "eval_loss", "test_auroc", "test_accuracy")
+USUAL_METRICS = ("nats", "eval_loss", "test_auroc", "test_accuracy")
 _HIGHER = ("accuracy", "auroc", "auprc", "f1", "recall", "ndcg", "mrr", "per_second")
 # Per token: with other tokens these are figures of something else.
-_PER_TOKEN = ("loss", "perplexity")
+_PER_TOKEN = ("loss", "nats", "perplexity")
 
 
 def compare(

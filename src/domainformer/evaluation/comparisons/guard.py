@@ -7,7 +7,7 @@
                       ├─ implied          it follows from what was named, and is one within a group
                       └─ none of these    the comparison is refused, or marked
 
-What follows from what: other data, another split or schema make another tokenizer; how many rows a
+What follows from what: other data or another split make another tokenizer; how many rows a
 step takes follows from how the training is set.
 """
 
@@ -19,14 +19,13 @@ from typing import Any
 
 from domainformer.errors import ComparisonError, nearest
 from domainformer.evaluation.comparisons.labels import told
-from domainformer.evaluation.comparisons.runs import PARTS, RunEntry, matches, values_at
+from domainformer.evaluation.comparisons.runs import PARTS, RunEntry, called, matches, values_at
 
 # A part, and the beginnings of what it follows from.
 _FOLLOWS = {
     "data": ("data",),
-    "tokenizer": ("data", "tokenizer", "schema", "split", "model_name"),
-    "schema": ("data", "split"),
-    "plan": ("data", "tokenizer", "schema", "split", "model_name", "training"),
+    "tokenizer": ("data", "tokenizer", "split", "model_name"),
+    "plan": ("data", "tokenizer", "split", "model_name", "training"),
 }
 _MOST_TOLD = 12
 
@@ -64,6 +63,7 @@ def find_differences(
         ComparisonError: A name is no key and no part of any run.
     """
     keys = sorted({key for entry in entries for key in entry.view})
+    vary, allow = list(map(called, vary)), list(map(called, allow))
     _check_names([*vary, *allow], keys)
     different = [key for key in keys if len(values_at(entries, key)) > 1]
     named = [key for key in different if _any(vary, key)]

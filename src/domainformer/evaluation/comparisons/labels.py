@@ -9,7 +9,7 @@ from typing import Any
 from domainformer.artifacts import fingerprint
 
 _LONGEST = 48
-_HASHES = ("code", "data", "tokenizer", "schema")
+_HASHES = ("code", "data", "tokenizer", "model_name")
 _SHOWN = 8  # digits of a hash that people are shown
 
 

@@ -28,7 +28,8 @@ from domainformer.config import StrictConfig, build, read_yaml
 from domainformer.errors import ConfigError
 from domainformer.evaluation.ablations.plan import with_values
 from domainformer.evaluation.comparisons.labels import setting
-from domainformer.run import SEED_KEYS, flatten, is_inert, result_hash, rules_key
+from domainformer.evaluation.comparisons.runs import called
+from domainformer.run import SEED_KEYS, flatten, is_inert, result_hash
 from domainformer.training.config import OutputConfig
 
 CELLS = "cells"
@@ -151,7 +152,7 @@ def kind_of(kind: str) -> tuple[type[StrictConfig], Train]:
 
 def compared(config: SweepConfig) -> list[str]:
     """What the runs of a sweep are compared by, as :func:`compare` names it."""
-    return list(dict.fromkeys("rules" if rules_key(key) else key for key in config.vary))
+    return list(dict.fromkeys(called(key) for key in config.vary))
 
 
 def _cell(
@@ -165,7 +166,9 @@ def _cell(
     values = with_values(base, {**config.set, **chosen, _SEED: seed})
     made = build(cls, values, where=f"{config.base}, {name}")
     folder = config.folder / CELLS / result_hash(made, SEED_KEYS) / f"seed-{seed}"
-    quiet = {"training.resume": True, "training.quiet": True}
+    quiet: dict[str, Any] = {"training.resume": True, "training.quiet": True}
+    if "registry" in cls.model_fields:
+        quiet["registry.publish"] = None  # all runs would have one name
     place = {"output.root": str(folder.parent), "output.name": folder.name}
     made = build(cls, with_values(values, {**quiet, **place}), where=f"{config.base}, {name}")
     return Cell(name, chosen, seed, folder, made)

@@ -23,6 +23,7 @@ from domainformer.run import (
     flatten,
     identity_of,
     read_run,
+    rules_key,
     rules_of,
     settings_of,
 )
@@ -31,6 +32,8 @@ from domainformer.training.progress import METRICS_FILE, read_metrics
 FINISHED = "finished"
 # Parts of an identity that can be named beside settings.
 PARTS = ("rules", "code", "data", "tokenizer", "environment", "plan", "kind")
+# What is known by its content is called by its part.
+_CALLED = {"data.path": "data", "schema": "tokenizer", "tokenizer.path": "tokenizer"}
 # What the configuration leaves open and the machine decides; the rest of a plan is configuration.
 _DECIDED = ("rows", "accumulation", "steps", "bf16")
 _MACHINE = ("python", "machine", "packages")
@@ -116,6 +119,16 @@ def matches(name: str, key: str) -> bool:
         (True, False)
     """
     return key == name or key.startswith(f"{name}.")
+
+
+def called(name: str) -> str:
+    """What a comparison calls a key of the configuration.
+
+    Example:
+        >>> called("data.path"), called("training.rules"), called("training.context")
+        ('data', 'rules', 'training.context')
+    """
+    return "rules" if rules_key(name) else _CALLED.get(name, name)
 
 
 def values_at(entries: Sequence[RunEntry], key: str) -> list[Any]:
