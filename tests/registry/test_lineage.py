@@ -87,10 +87,10 @@ def test_fine_tuning_twice_makes_a_chain(registry, downloaded, tmp_path):
         registry.publish(folder)
     assert registry.lineage("second").ancestors == ("qwen", "first")
     assert registry.resolve("second").license == "apache-2.0"
-    # What was measured of the parent is not said of its children.
-    assert (
-        registry.publish(registry.load("second").save_checkpoint(tmp_path / "third")).metrics == {}
-    )
+    # What was measured of a model is read with it, and not said of its children.
+    adapter = registry.load("second")
+    assert adapter.record == {"metrics": {"loss": 1.0}}
+    assert registry.publish(adapter.save_checkpoint(tmp_path / "third")).metrics == {}
     assert registry.load("second").tokenizer("ab")["input_ids"] == [0, 1]
 
 

@@ -179,8 +179,7 @@ class Registry:
                 "folder under another name",
             )
         adapter = adapter_for(folder, device=device, dtype=dtype)
-        # What is made of it from now on is another model: its record starts empty.
-        adapter.parent, adapter.record = entry.reference, {}
+        adapter.descend_from(entry.reference)
         return adapter
 
     def verify(self, name: str | None = None) -> dict[str, tuple[str, ...]]:

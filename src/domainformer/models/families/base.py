@@ -99,6 +99,7 @@ class BaseAdapter:
         self.folder = folder
         self.parent = dict(parent) if parent else None
         self.record = dict(record or {})
+        self._descends = False
         self._read = (tokenizer, 0 if tokenizer is None else len(tokenizer))
         self._check_vocabulary()
 
@@ -181,6 +182,17 @@ class BaseAdapter:
         """Where the weights are."""
         return self.model.device
 
+    def descend_from(self, reference: Mapping[str, str]) -> None:
+        """Let what is saved from now on be another model, which goes back to a registered one.
+
+        The record that was read stays readable until then; the new model starts its own.
+
+        Args:
+            reference: The registered model's ``model_name`` and ``model_id``.
+        """
+        self.parent = dict(reference)
+        self._descends = True
+
     def save_checkpoint(
         self,
         folder: str | Path,
@@ -192,14 +204,16 @@ class BaseAdapter:
 
         Args:
             folder: Where it shall appear; ``transformers`` reads it as it is.
-            record: Plain data to keep beside the weights; added to what the adapter has.
+            record: Plain data to keep beside the weights; added to what the adapter has, unless
+                that is its parent's.
             overwrite: Replace an existing folder.
 
         Raises:
             ArtifactError: The folder exists already, or cannot be written.
         """
         target = Path(folder)
-        self.record |= dict(record or {})
+        self.record = {**({} if self._descends else self.record), **(record or {})}
+        self._descends = False
         lineage = {
             "format": FORMAT_VERSION,
             "domainformer": __version__,
