@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib.util
 import io
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
+from pydantic import PrivateAttr
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -174,10 +177,6 @@ def footprint(model):
     )
 
 
-def does(rule: LearningRule, *steps):
-    return any(step in rule.steps for step in steps)
-
-
 def test_the_table_has_every_rule():
     assert set(CASES) == set(RULES)
     assert set(WEAK) | REMEMBERS | SILENT <= set(RULES)
@@ -194,10 +193,14 @@ def test_builds_from_yaml(name, make):
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_leaves_nothing_behind(name, make, model):
+    check_no_residue(make(name), model)
+
+
+def check_no_residue(rule, model):
     model = copy.deepcopy(model).train()
     before, weights = footprint(model), copy.deepcopy(model.state_dict())
     ids = batch(0)
-    with attach(make(name), model) as attached:
+    with attach(rule, model) as attached:
         output = model(input_ids=ids, labels=ids)
         with_terms(attached, output.loss, output.logits, ids).backward()
     assert footprint(model) == before
@@ -226,11 +229,14 @@ def test_its_weak_form_is_bit_identical_to_no_rule(name, make, model, plain):
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_depends_on_its_seed_alone(name, make, model, whole):
-    torch.manual_seed(1)
-    losses, end, _ = whole(name, make(name))
+    check_randomness(make(name), model, whole(name, make(name)))
+
+
+def check_randomness(rule, model, run):
+    losses, end, _ = run
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    again, same_end, _ = train(make(name), model)
+    again, same_end, _ = train(rule, model)
     assert torch.equal(before, torch.get_rng_state()), "it drew from the global generator"
     assert losses == again
     assert same(vars(end), vars(same_end))
@@ -238,9 +244,13 @@ def test_depends_on_its_seed_alone(name, make, model, whole):
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_goes_on_from_its_state_bit_identically(name, make, model, whole):
-    losses, end, evaluated = whole(name, make(name))
-    first, stopped, _ = train(make(name), model, steps=STOP)
-    rest, resumed, other = train(make(name), model, start=stopped)
+    check_resume(lambda: make(name), model, whole(name, make(name)))
+
+
+def check_resume(make, model, run):
+    losses, end, evaluated = run
+    first, stopped, _ = train(make(), model, steps=STOP)
+    rest, resumed, other = train(make(), model, start=stopped)
     assert first + rest == losses
     assert same(vars(end), vars(resumed))
     assert same(evaluated, other)
@@ -258,28 +268,90 @@ def test_a_resume_that_loses_its_state_differs(name, make, model, whole):
 
 @pytest.mark.parametrize("name", sorted(n for n in CASES if rule_class(n).exact_gradient))
 def test_its_gradient_is_the_true_one(name, make, model):
+    check_gradient(make(name), model)
+
+
+def check_gradient(rule, model):
     model = copy.deepcopy(model).double().train()
     ids = batch(0)[:1, :4]
     start = model.model.embed_tokens(ids).detach().requires_grad_()
-    with attach(make(name), model, seed=5) as attached:
+    with attach(rule, model, seed=5) as attached:
 
         def outcome(embeddings):
             logits = model(inputs_embeds=embeddings).logits
-            loss = with_terms(attached, logits.new_zeros(()), logits, ids)
-            return logits, loss
+            return logits, with_terms(attached, logits.new_zeros(()), logits, ids)
 
-        assert torch.autograd.gradcheck(outcome, (start,))
+        assert torch.autograd.gradcheck(outcome, (start,), raise_exception=False)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_changes_evaluation_only_where_it_says_so(name, make, model):
+    check_evaluation(make(name).rules[0], model)
+
+
+def check_evaluation(rule, model):
     model = copy.deepcopy(model).eval()
     ids = batch(0)
     plain = model(ids).logits
-    rules = make(name)
-    with attach(rules, model):
+    with attach(rule, model):
         changed = model(ids).logits
-    assert torch.equal(plain, changed) is not rules.rules[0].changes_function
+    assert torch.equal(plain, changed) is not rule.changes_function
+
+
+class DrawsGlobally(LearningRule):
+    name: ClassVar[str] = "draws_globally"
+    sites: tuple[str, ...] = ("blocks.*.mlp",)
+
+    def forward(self, value, at, state, moment):
+        return value + torch.randn_like(value), state
+
+
+class ClaimsATrueGradient(LearningRule):
+    name: ClassVar[str] = "claims_a_true_gradient"
+    exact_gradient: ClassVar[bool] = True
+    sites: tuple[str, ...] = ("blocks.*.mlp",)
+
+    def backward(self, gradient, at, state, moment):
+        return gradient.sign(), state
+
+
+class LeavesAHook(LearningRule):
+    name: ClassVar[str] = "leaves_a_hook"
+
+    @contextlib.contextmanager
+    def around(self, model, sites, slot, moment):
+        model.register_forward_hook(lambda *_: None)
+        yield
+
+
+class RemembersAside(LearningRule):
+    name: ClassVar[str] = "remembers_aside"
+    _seen: list[int] = PrivateAttr(default_factory=list)
+
+    def update(self, gradients, state, parameters, moment):
+        self._seen.append(moment.step)
+        return {n: g * len(self._seen) for n, g in gradients.items()}, state
+
+
+class ChangesEvaluation(LearningRule):
+    name: ClassVar[str] = "changes_evaluation"
+    sites: tuple[str, ...] = ("blocks.*.mlp",)
+
+    def replace(self, at, original, state, moment):
+        return lambda x: original(x) / 2
+
+
+def test_rules_that_break_their_word_are_caught(model):
+    with pytest.raises(AssertionError, match="global generator"):
+        check_randomness(DrawsGlobally(), model, train(DrawsGlobally(), model))
+    with pytest.raises(AssertionError):
+        check_gradient(ClaimsATrueGradient(), model)
+    with pytest.raises(AssertionError):
+        check_no_residue(LeavesAHook(), model)
+    with pytest.raises(AssertionError):
+        check_resume(RemembersAside, model, train(RemembersAside(), model))
+    with pytest.raises(AssertionError):
+        check_evaluation(ChangesEvaluation(), model)
 
 
 FAMILIES = {
@@ -312,13 +384,13 @@ def _small():
 def families():
     torch.manual_seed(3)
     models = {family: enlarge(build()) for family, build in FAMILIES.items()}
-    return {f: (model, train(chain(), model, steps=2)) for f, model in models.items()}
+    return {f: (model, train(chain(), model, steps=3)) for f, model in models.items()}
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_works_in_every_family_of_models(name, family, make, families):
     model, (_, _, plain) = families[family]
-    losses, _, evaluated = train(make(name), model, steps=2)
+    losses, _, evaluated = train(make(name), model, steps=3)
     assert all(math.isfinite(loss) for loss in losses)
     assert same(evaluated, plain) is (name in SILENT)

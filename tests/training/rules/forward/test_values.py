@@ -257,3 +257,22 @@ def test_the_recorder_tells_the_last_values_that_it_saw():
         "rule_activation_recorder_0.zeros": seen.count(0) / 20,
         "rule_activation_recorder_0.largest": pytest.approx(max(seen)),
     }
+
+
+# All together
+
+
+def test_recomputed_activations_draw_what_they_drew_before():
+    ids = torch.arange(11)[None]
+    gradients = []
+    for recompute in (False, True):
+        model = tiny().train()
+        if recompute:
+            model.activation_checkpointing_enable()
+        rules = chain(
+            ActivationNoise(std=0.5), ActivationDropout(), StochasticDepth(), HeadDropout()
+        )
+        with attach(rules, model):
+            model(ids, labels=ids).loss.backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
