@@ -70,7 +70,7 @@ class EMAWeights(LearningRule):
                 average = {name: p.detach().clone() for name, p in parameters.items()}
             else:
                 weight = (1.0 - self.decay) / (1.0 - self.decay**count)
-                torch._foreach_lerp_([average[n] for n in parameters], _data(parameters), weight)
+                torch._foreach_lerp_(_beside(average, parameters), _data(parameters), weight)
         return {"steps": steps, "count": count, "average": average}
 
     def evaluation_weights(
@@ -124,7 +124,7 @@ class Lookahead(LearningRule):
         """Every k steps, move the slow weights and go there."""
         steps, slow = state["steps"] + 1, state["slow"]
         if steps % self.every == 0:
-            kept, weights = [slow[n] for n in parameters], _data(parameters)
+            kept, weights = _beside(slow, parameters), _data(parameters)
             torch._foreach_lerp_(kept, weights, self.alpha)
             torch._foreach_copy_(weights, kept)
         return {"steps": steps, "slow": slow}
@@ -191,7 +191,7 @@ class ScheduleFree(LearningRule):
         rise = min(1.0, steps / self.warmup) if self.warmup else 1.0
         weight = rise**2 * steps**self.power
         total = state["total"] + weight
-        x, z = ([state[which][n] for n in parameters] for which in ("x", "z"))
+        x, z = (_beside(state[which], parameters) for which in ("x", "z"))
         weights = _data(parameters)
         # The same operation on the same numbers as after the last step: the same y, bit for bit.
         moves = torch._foreach_sub(weights, torch._foreach_lerp(z, x, self.beta))
@@ -210,3 +210,14 @@ class ScheduleFree(LearningRule):
 
 def _data(parameters: Parameters) -> list[torch.Tensor]:
     return [p.data for p in parameters.values()]
+
+
+def _beside(kept: dict[str, torch.Tensor], parameters: Parameters) -> list[torch.Tensor]:
+    """Kept weights in the order of the parameters, and on their devices.
+
+    A checkpoint is read onto the processor, wherever the model is.
+    """
+    for name, p in parameters.items():
+        if kept[name].device != p.device:
+            kept[name] = kept[name].to(p.device)
+    return [kept[name] for name in parameters]

@@ -132,9 +132,9 @@ def polar_express(iterations: int, smallest: float) -> Coefficients:
         smallest: Smaller singular values grow by the same factor, but do not arrive at one.
 
     Example:
-        >>> a, b, c = polar_express(1, 1e-3)[0]
-        >>> round(a, 1), round(b, 1), round(c, 1)
-        (8.3, -23.1, 16.7)
+        >>> ((a, b, c),) = polar_express(1, 0.999999)        # (15 x − 10 x³ + 3 x⁵) / 8
+        >>> round(a, 3), round(b, 3), round(c, 3)
+        (1.875, -1.25, 0.375)
     """
     low, high = smallest, 1.0
     found = []
