@@ -18,15 +18,13 @@ the tokenizer that it finds.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.utils import logging as hf_logging
 
 from domainformer import models
 from domainformer.artifacts import read_facts, staged_directory, verify_directory, write_json
@@ -43,6 +41,7 @@ from domainformer.inference.belonging import (
     mismatch,
     read_merges,
 )
+from domainformer.models.families.loading import without_progress_bar
 from domainformer.schema import DomainSchema
 from domainformer.tokenizers import ActionPieceMerges, DomainTokenizer, hub
 from domainformer.tokenizers.hub import SCHEMA_FILE
@@ -218,18 +217,6 @@ def load_bundle(
     model.to(device)
     model.eval()
     return Bundle(model, tokenizer, schema, dict(facts["record"]), folder, merges)
-
-
-@contextlib.contextmanager
-def without_progress_bar() -> Iterator[None]:
-    """Transformers draws a bar for every weight file; ours are small, and stderr is the user's."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()
 
 
 def is_bundle(folder: str | Path) -> bool:

@@ -30,8 +30,8 @@ from domainformer.data import EventTable
 from domainformer.data.histories import NewestHistories
 from domainformer.data.tabular import TabularArrays, TabularSchema
 from domainformer.errors import DataError, FingerprintError, nearest
-from domainformer.inference.bundle import without_progress_bar
 from domainformer.models import JointFusionModel
+from domainformer.models.families.loading import without_progress_bar
 from domainformer.tokenizers import DomainTokenizer, hub
 from domainformer.version import __version__
 
