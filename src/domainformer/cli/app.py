@@ -9,6 +9,7 @@ import typer
 from domainformer.cli import (
     ablate,
     compare,
+    config,
     data,
     explain,
     language,
@@ -27,7 +28,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for module in (start, data, tokenizer, models, language, registry, ablate, compare, explain):
+for module in (
+    start,
+    data,
+    tokenizer,
+    models,
+    language,
+    registry,
+    ablate,
+    compare,
+    config,
+    explain,
+):
     module.register(app)
 
 
