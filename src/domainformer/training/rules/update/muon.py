@@ -46,9 +46,10 @@ class Muon(LearningRule):
         scale: ``shape`` is √max(1, rows / columns), as Jordan does; ``adamw`` is
             0.2 √max(rows, columns), which moves entries as far as AdamW does, so that learning
             rates and decays of AdamW can be kept (Moonlight).
-        iterations: Products with polynomials of degree five.
+        iterations: Products with polynomials of degree five; each costs.
         smallest: Singular values from this share of the largest on arrive near one; smaller ones
-            keep their order below.
+            keep their order below. With fewer iterations it should be larger: 0.03 for three, 0.1
+            for two.
         every: Each matrix moves at one step in so many, that much farther, and the matrices take
             turns: a share of the cost, for small models where the products are a part of a step
             that is felt. Momentum takes in every gradient. (Not from a paper.)
@@ -78,8 +79,8 @@ class Muon(LearningRule):
     momentum: float = Field(default=0.95, ge=0, lt=1)
     nesterov: bool = True
     scale: Literal["shape", "adamw"] = "shape"
-    iterations: int = Field(default=3, ge=1, le=12)
-    smallest: float = Field(default=0.03, ge=0.01, lt=1)
+    iterations: int = Field(default=5, ge=1, le=12)
+    smallest: float = Field(default=0.01, ge=0.01, lt=1)
     every: int = Field(default=1, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     weight_decay: float | None = Field(default=None, ge=0)
