@@ -248,6 +248,25 @@ def test_a_rule_that_changes_the_function_belongs_to_the_model(config_for, tmp_p
     )
 
 
+def test_a_child_has_the_rules_that_its_parent_needs(config_for, tmp_path):
+    root = f"registry.root={tmp_path / 'models'}"
+    relu = "rules=[{replace_activation: {function: squared_relu}}]"
+    parent = train(config_for(tmp_path, "parent", root, "registry.publish=parent", relu))
+    child = train(
+        config_for(
+            tmp_path,
+            "child",
+            *(root, "registry.publish=child", "model_name=parent", "model={}", "rules=[z_loss]"),
+            "training.learning_rate=0.000001",
+        )
+    )
+    assert read_run(child.run_dir).rules == ["0:replace_activation", "1:z_loss"]
+    # Hardly trained further, it is as good as its parent: with another activation it is not.
+    assert child.metrics["nats"] == pytest.approx(parent.metrics["nats"], abs=0.01)
+    with open_language_model("child", registry=tmp_path / "models") as opened:
+        assert opened.adapter.record["needs_rules"]
+
+
 def test_train_publish_train_further_lineage(config_for, tmp_path):
     models = tmp_path / "models"
     root = f"registry.root={models}"

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domainformer.errors import RuleError
 from domainformer.models.families import BaseAdapter, adapter_for
 from domainformer.registry import Registry
-from domainformer.training.language.run import model_of
+from domainformer.training.language.run import inherited_rules, model_of
 from domainformer.training.plan import device
-from domainformer.training.rules import attach, make_rules
+from domainformer.training.rules import attach
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,6 @@ def open_language_model(
         )
     record = adapter.record or {}
     adapter.model.to(device(where)).eval()
-    if record.get("needs_rules") and record.get("rule_code"):
-        raise RuleError(
-            f"{source} needs learning rules of its maker's own",
-            why=f"they are in {', '.join(record['rule_code'])}, which is not run unasked",
-            next_step="attach them in Python: load_rules, make_rules, attach",
-        )
-    needed = make_rules(record.get("needs_rules") or [])
+    needed = inherited_rules(adapter, source)
     with attach(needed, adapter.model):
         yield LanguageModel(adapter, folder, record.get("context"))

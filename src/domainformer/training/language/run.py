@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from domainformer.artifacts import staged_directory
+from domainformer.errors import RuleError
 from domainformer.models.families import BaseAdapter
 from domainformer.run import Run
 from domainformer.training.checkpoints import newest_checkpoint
@@ -39,8 +40,9 @@ from domainformer.training.language.samples import SAMPLES_FILE, Samples
 from domainformer.training.language.scoring import score
 from domainformer.training.plan import device
 from domainformer.training.progress import say, say_nothing
-from domainformer.training.rules import Chain, attach
+from domainformer.training.rules import Chain, attach, chain
 from domainformer.training.rules.config import configured_rules
+from domainformer.training.rules.table import make_rules
 from domainformer.training.running import (
     CHECKPOINTS,
     MODEL,
@@ -53,6 +55,7 @@ from domainformer.training.running import train as train_rows
 from domainformer.training.session import reproducible
 
 KIND = "train"
+_INHERITED = ("needs_rules", "rule_code")  # of the parent's record
 _BEGINNING = 16  # characters of the validation text that a sample begins with
 
 
@@ -96,6 +99,7 @@ def train(config: TextRunConfig) -> RunResult:
     with run, reproducible(config.training.seed, threads=config.training.threads):
         texts = read_split(config.data, characters=reads_characters(config))
         adapter = _adapter(config, texts, run)
+        rules = chain(inherited_rules(adapter, config.model_name), rules)
         windows = make_windows(config, texts, adapter)
         _identify(run, config, texts, windows, adapter, rules, sources)
         tell(_describe(texts, windows, adapter))
@@ -119,6 +123,7 @@ def _adapter(config: TextRunConfig, texts: Texts, run: Run) -> BaseAdapter:
     if checkpoint is not None:
         adapter = resumed_adapter(checkpoint.path, run.directory)
         adapter.parent = run.record.resolved.get("parent")
+        adapter.record = dict(run.record.resolved.get("parent_record") or {})
         return adapter
     adapter = make_adapter(config, texts, run.directory)
     if reads_characters(config):
@@ -170,7 +175,8 @@ def _train(
     rows, judged = LanguageRows(windows.train), LanguageRows(windows.validation)
     plan = plan_of(run, config.training, adapter.model, rows, collate_text)
     origin = {"parent": adapter.parent, "architecture": adapter.architecture, "run": run.record.id}
-    run.update(resolved={**run.record.resolved, **origin})
+    needs = {key: adapter.record[key] for key in _INHERITED if key in adapter.record}
+    run.update(resolved={**run.record.resolved, **origin, "parent_record": needs})
     checkpoint = newest_checkpoint(run.directory / CHECKPOINTS)
     samples = Samples(
         run.directory / SAMPLES_FILE,
@@ -205,6 +211,22 @@ def _train(
         if config.sampling.every != 0:
             samples.write(metrics["steps"])
     return {**metrics, **found.to_json()}
+
+
+def inherited_rules(adapter: BaseAdapter, name: str | Path | None) -> Chain:
+    """The rules that a model needs because they changed what it computes when it was trained.
+
+    Raises:
+        RuleError: Their code is not part of the library.
+    """
+    needed = adapter.record.get("needs_rules") or []
+    if needed and adapter.record.get("rule_code"):
+        raise RuleError(
+            f"{name} needs learning rules of its maker's own",
+            why=f"they are in {', '.join(adapter.record['rule_code'])}, which is not run unasked",
+            next_step="attach them in Python: load_rules, make_rules, attach",
+        )
+    return make_rules(needed)
 
 
 def structural(rules: Chain) -> Chain:

@@ -99,3 +99,36 @@ def score(
         tokens=tokens,
         characters=told,
     )
+
+
+def unigram_nats(train: TextWindows, validation: TextWindows, vocabulary: int) -> float:
+    """The mean cross-entropy of a guess by frequency alone, over the tokens that are scored.
+
+    ::
+
+        p(token) = count / (n + t)          n tokens to learn from, t of them distinct
+                   t / ((n + t) · unseen)   for each of the ids that never occurred
+
+    A model that does not get below it has learned nothing of order. Smoothed after Witten and Bell
+    1991, *The zero-frequency problem* (method C), since a token that was never seen must cost
+    something, not everything.
+
+    Args:
+        train: Windows whose text is counted.
+        validation: Windows of :meth:`~domainformer.data.SequenceBuilder.build_scoring`.
+        vocabulary: Ids that there are.
+
+    Example:
+        >>> from domainformer.data import SequenceBuilder
+        >>> builder = SequenceBuilder(context=2)
+        >>> halves = builder.build([[1, 2, 1, 2, 1]]), builder.build_scoring([[1, 2, 2, 1]])
+        >>> round(unigram_nats(*halves, vocabulary=3), 3)  # −ln(2 / 6), p(0) is the other third
+        1.099
+    """
+    seen = train.target_counts(vocabulary).astype(np.float64)
+    scored = validation.target_counts(vocabulary)
+    distinct = np.count_nonzero(seen)
+    unseen = len(seen) - distinct
+    total = seen.sum() + (distinct if unseen else 0)
+    told = np.where(seen > 0, seen, distinct / max(unseen, 1)) / total
+    return float(-(scored @ np.log(told)) / scored.sum())
