@@ -45,6 +45,7 @@ sys.modules["numba"] = None
 import torch
 from rich.console import Console
 from rich.table import Table
+from safetensors.torch import load_file
 
 from domainformer.config import build
 from domainformer.data.simulate import write_simulated
@@ -202,7 +203,8 @@ def evidence(folder: Path, name: str) -> dict[str, str]:
     run = folder / name
     newest = checkpoints.find_checkpoints(run / "checkpoints")[0][1]
     found = {"model": file_hash(run / "model" / "model.safetensors")}
-    found["weights"] = file_hash(newest / checkpoints.WEIGHTS)
+    # By content: the library that writes the file orders its header at random.
+    found["weights"] = digest(load_file(newest / checkpoints.WEIGHTS))
     for state in (checkpoints.OPTIMIZER, checkpoints.SCHEDULER, checkpoints.RNG, checkpoints.RULES):
         if (newest / state).is_file():
             found[state] = digest(torch.load(newest / state, weights_only=True))

@@ -10,8 +10,10 @@ from domainformer.config import load_config
 from domainformer.errors import ConfigError
 from domainformer.evaluation import AblationConfig
 from domainformer.training import RunConfig, copy_recipe, list_recipes
+from domainformer.training.language import TextRunConfig
+from domainformer.training.rules.config import configured_rules
 
-CONFIGURATIONS = {"pretrain": RunConfig, "ablate": AblationConfig}
+CONFIGURATIONS = {"pretrain": RunConfig, "ablate": AblationConfig, "train": TextRunConfig}
 
 
 def _verb(recipe):
@@ -38,6 +40,8 @@ def test_recipes_are_valid(recipe):
     assert config.output.name == recipe.name
     head = recipe.path.read_text().split("\ndata:")[0]
     assert all(line.startswith("#") for line in head.splitlines())
+    if isinstance(config, TextRunConfig):
+        configured_rules(config)
 
 
 def test_copying(tmp_path):
