@@ -269,3 +269,14 @@ def test_settings_out_of_range_are_refused():
         builder.build([range(9)]).set_epoch(-1)
     with pytest.raises(DataError, match="nothing to score"):
         builder.build_scoring([[1], [2]])
+
+
+@pytest.mark.parametrize("boundary", [None, 7])
+def test_targets_are_counted_as_the_windows_have_them(boundary):
+    documents = documents_of([23, 9, 40], vocab=12)
+    crossing = {} if boundary is None else {"cross_documents": True, "boundary_id": boundary}
+    windows = SequenceBuilder(context=8, **crossing).build_scoring(documents)
+    labels = np.concatenate([windows[index]["labels"] for index in range(len(windows))])
+    counts = windows.target_counts(12)
+    assert counts.tolist() == np.bincount(labels[labels != IGNORED], minlength=12).tolist()
+    assert counts.sum() == windows.n_targets

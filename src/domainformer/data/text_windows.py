@@ -193,6 +193,20 @@ class TextWindows:
         """Predictions of this epoch that a loss averages over."""
         return int((self._cut.lengths - self._cut.scored_from).sum()) - self._boundaries
 
+    def target_counts(self, size: int) -> Ints:
+        """How often each id is to be predicted in the whole text, whatever the grid, [size].
+
+        Scoring, these are the ids of all scored targets; what begins a part is none.
+
+        Args:
+            size: Ids that there are.
+        """
+        first = self._text.bounds[:-1][np.diff(self._text.bounds) > 0]
+        counts = np.bincount(np.delete(self._text.ids, first), minlength=size)
+        if self.scoring and self._text.boundary_id is not None:
+            counts[self._text.boundary_id] = 0
+        return counts
+
     @property
     def _boundaries(self) -> int:
         """Boundaries among the targets, which are not scored."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -96,6 +97,25 @@ def test_it_learns_and_its_score_is_the_loss_of_every_token(whole):
     assert whole.metrics["nats"] == pytest.approx(total / count, abs=1e-5)
     assert whole.metrics["bits_per_character"] == pytest.approx(total / count / math.log(2))
     assert whole.metrics["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-4)
+
+
+def test_counting_alone_is_the_yardstick(whole):
+    record = read_run(whole.run_dir)
+    text = "".join(whole_validation(whole))[1:]  # what begins the text is not scored
+    counts = Counter(whole_training(whole)[1:])
+    by_hand = -sum(math.log(counts[one] / counts.total()) for one in text) / len(text)
+    assert whole.metrics["unigram_nats"] == pytest.approx(by_hand, abs=0.01)  # but for smoothing
+    assert whole.metrics["nats"] < whole.metrics["unigram_nats"] < math.log(20)
+    assert record.split["train_characters"] == len(whole_training(whole))
+
+
+def whole_training(result):
+    from domainformer.config import build
+    from domainformer.training.language import TextRunConfig
+    from domainformer.training.language.preparation import read_split
+
+    config = build(TextRunConfig, read_run(result.run_dir).config)
+    return "".join(one.text for one in read_split(config.data, characters=True).train)
 
 
 def whole_validation(result):

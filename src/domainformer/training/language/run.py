@@ -37,7 +37,7 @@ from domainformer.training.language.preparation import (
 )
 from domainformer.training.language.rows import LanguageRows, LanguageTrainer, collate_text
 from domainformer.training.language.samples import SAMPLES_FILE, Samples
-from domainformer.training.language.scoring import score
+from domainformer.training.language.scoring import score, unigram_nats
 from domainformer.training.plan import device
 from domainformer.training.progress import say, say_nothing
 from domainformer.training.rules import Chain, attach, chain
@@ -153,6 +153,7 @@ def _identify(
             "by": config.data.split_by,
             "train_documents": len(texts.train),
             "validation_documents": len(texts.validation),
+            "train_characters": sum(len(document.text) for document in texts.train),
             "train_tokens": windows.train.n_ids,
             "validation_tokens": windows.validation.n_ids,
             "validation_characters": windows.characters,
@@ -176,7 +177,15 @@ def _train(
     plan = plan_of(run, config.training, adapter.model, rows, collate_text)
     origin = {"parent": adapter.parent, "architecture": adapter.architecture, "run": run.record.id}
     needs = {key: adapter.record[key] for key in _INHERITED if key in adapter.record}
-    run.update(resolved={**run.record.resolved, **origin, "parent_record": needs})
+    settings = {key: rule.model_dump(mode="json") for key, rule in rules.keyed}
+    run.update(
+        resolved={
+            **run.record.resolved,
+            **origin,
+            "parent_record": needs,
+            "rule_settings": settings,
+        }
+    )
     checkpoint = newest_checkpoint(run.directory / CHECKPOINTS)
     samples = Samples(
         run.directory / SAMPLES_FILE,
@@ -210,7 +219,9 @@ def _train(
         )
         if config.sampling.every != 0:
             samples.write(metrics["steps"])
-    return {**metrics, **found.to_json()}
+    # What counting alone would reach: the first thing that a score has to be below.
+    frequencies = unigram_nats(windows.train, windows.validation, run.record.resolved["vocab_size"])
+    return {**metrics, **found.to_json(), "unigram_nats": frequencies}
 
 
 def inherited_rules(adapter: BaseAdapter, name: str | Path | None) -> Chain:
