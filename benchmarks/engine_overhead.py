@@ -46,7 +46,7 @@ from domainformer.data.dataset import DomainSequenceDataset
 from domainformer.data.tokens import TokenizedEvents
 from domainformer.models import Collator, DomainTransformerConfig, DomainTransformerForCausalLM
 from domainformer.training import EventTrainer, TrainPlan
-from domainformer.training.optimizer import adamw, cosine_schedule
+from domainformer.training.optimizer import adamw, make_schedule
 from domainformer.training.progress import JsonLines, Watcher
 
 RESULTS = Path(__file__).with_name("results") / "engine_overhead.json"
@@ -102,7 +102,7 @@ class Bench:
     def bare(self, folder: Path) -> list[float]:
         model, parameters, times = self.model.train(), list(self.model.parameters()), []
         optimizer = adamw(model, learning_rate=1e-3, weight_decay=0.1)
-        schedule = cosine_schedule(optimizer, steps=self.steps, warmup_ratio=0.05)
+        schedule = make_schedule(optimizer, steps=self.steps, warmup_ratio=0.05)
         total = torch.tensor(0.0)
         for step in range(self.steps):
             first = step * self.row_count

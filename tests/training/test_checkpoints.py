@@ -15,14 +15,14 @@ import torch
 from domainformer.artifacts import MANIFEST
 from domainformer.errors import CheckpointError
 from domainformer.training import checkpoints
-from domainformer.training.optimizer import adamw, cosine_schedule
+from domainformer.training.optimizer import adamw, make_schedule
 
 
 @pytest.fixture
 def parts(standin):
     model = standin.make_model()
     optimizer = adamw(model, learning_rate=0.01, weight_decay=0.1)
-    scheduler = cosine_schedule(optimizer, steps=10, warmup_ratio=0.1)
+    scheduler = make_schedule(optimizer, steps=10, warmup_ratio=0.1)
     ids = torch.arange(24).reshape(2, 12)
     model(ids, labels=ids).loss.backward()
     optimizer.step()
@@ -51,7 +51,7 @@ def test_every_state_comes_back_exactly(save, parts, standin):
 
     model = standin.make_model(seed=9)
     optimizer = adamw(model, learning_rate=0.5, weight_decay=0.1)
-    scheduler = cosine_schedule(optimizer, steps=10, warmup_ratio=0.1)
+    scheduler = make_schedule(optimizer, steps=10, warmup_ratio=0.1)
     checkpoints.load_weights(path, model)
     checkpoints.load_training_state(path, optimizer, scheduler)
     checkpoints.load_rng(path)

@@ -13,7 +13,7 @@ from domainformer.training import optimizer as module
 from domainformer.training.optimizer import (
     adamw,
     choose_precision,
-    cosine_schedule,
+    make_schedule,
     parameter_groups,
     trainable,
 )
@@ -69,7 +69,7 @@ def test_decay_shrinks_a_matrix_without_gradient_and_not_a_bias():
 @pytest.mark.parametrize(("steps", "ratio"), [(1, 0.5), (10, 0.0), (100, 0.1), (7, 0.9)])
 def test_the_schedule_is_the_formula(steps, ratio):
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=2.0)
-    schedule = cosine_schedule(optimizer, steps=steps, warmup_ratio=ratio)
+    schedule = make_schedule(optimizer, steps=steps, warmup_ratio=ratio)
     warmup = min(round(steps * ratio), steps - 1)
     for step in range(steps):
         if step < warmup:
@@ -79,6 +79,21 @@ def test_the_schedule_is_the_formula(steps, ratio):
         assert schedule.get_last_lr()[0] == pytest.approx(expected)
         optimizer.step()
         schedule.step()
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize("final", [0.0, 0.1])
+def test_schedules_end_where_they_should(kind, final):
+    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=2.0)
+    schedule = make_schedule(optimizer, steps=20, warmup_ratio=0.25, kind=kind, final_rate=final)
+    rates = [schedule.get_last_lr()[0]]
+    for _ in range(20):
+        optimizer.step()
+        schedule.step()
+        rates.append(schedule.get_last_lr()[0])
+    assert rates[:6] == pytest.approx([0.0, 0.4, 0.8, 1.2, 1.6, 2.0])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[20] == pytest.approx(2.0 if kind == "constant" else 2.0 * final)
 
 
 @pytest.mark.parametrize(

@@ -152,14 +152,14 @@ def test_accumulation_equals_one_large_batch(make, standin, tmp_path):
 
 def test_training_equals_a_bare_loop(make, standin):
     """The engine against twenty obvious lines of PyTorch."""
-    from domainformer.training.optimizer import adamw, cosine_schedule
+    from domainformer.training.optimizer import adamw, make_schedule
 
     trainer = make(dropout=0.0)
     trainer.fit()
 
     model, rows = standin.make_model(dropout=0.0), standin.StandinRows()
     optimizer = adamw(model, learning_rate=0.01, weight_decay=0.1)
-    schedule = cosine_schedule(optimizer, steps=13, warmup_ratio=0.05)
+    schedule = make_schedule(optimizer, steps=13, warmup_ratio=0.05)
     step = 0
     for epoch in range(3):
         rows.set_epoch(epoch)

@@ -40,7 +40,9 @@ class OptimisationConfig(StrictConfig):
         gradient_accumulation: Forward passes per optimizer step; ``auto``: as few as the memory
             budget allows.
         memory_budget: What training may hold (such as ``4GiB``); None: half of what is free.
-        learning_rate: Peak of the cosine schedule.
+        learning_rate: Peak of the schedule.
+        schedule: How the rate falls after its warm-up: half a ``cosine``, a ``linear`` ramp, or
+            not at all (``constant``, for rules that average the weights).
         warmup_ratio: Share of the steps with a rising learning rate.
         final_rate: Learning rate at the last step, as a share of the peak.
         betas: Decay of AdamW's two moments; not read where a rule brings an optimizer.
@@ -71,6 +73,7 @@ class OptimisationConfig(StrictConfig):
     gradient_accumulation: int | Literal["auto"] = "auto"
     memory_budget: str | int | None = None
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: float = Field(0.05, ge=0, lt=1)
     final_rate: float = Field(0.0, ge=0, le=1)
     betas: tuple[float, float] = (0.9, 0.95)

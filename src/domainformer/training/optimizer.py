@@ -1,8 +1,9 @@
-"""AdamW with decay on matrices only, the cosine schedule, and the choice of precision."""
+"""AdamW with decay on matrices only, the schedule of the rate, and the choice of precision."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
@@ -58,35 +59,53 @@ def adamw(
     return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=1e-8, fused=fused)
 
 
-def cosine_schedule(
-    optimizer: torch.optim.Optimizer, *, steps: int, warmup_ratio: float, final_rate: float = 0.0
+def make_schedule(
+    optimizer: torch.optim.Optimizer,
+    *,
+    steps: int,
+    warmup_ratio: float,
+    kind: str = "cosine",
+    final_rate: float = 0.0,
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up over a share of the steps, then half a cosine down to a share of the peak.
+    """Linear warm-up over a share of the steps, then down to a share of the peak.
 
     ::
 
-        lr(t) = peak · t / w                                            t < w = steps · warmup_ratio
-        lr(t) = peak · (f + (1 − f) · (1 + cos(π (t − w)/(steps − w))) / 2)    afterwards
+        lr(t) = peak · t / w                          t < w = steps · warmup_ratio
+        lr(t) = peak · (f + (1 − f) · g(p))           p = (t − w) / (steps − w)
+
+        g(p) = (1 + cos(π p)) / 2  cosine      1 − p  linear      1  constant
 
     Args:
         optimizer: Whose groups keep their ratios.
         steps: Optimizer steps.
         warmup_ratio: Share of the steps with a rising rate.
+        kind: ``cosine``, ``linear`` or ``constant``.
         final_rate: f, the rate at the end as a share of the peak.
 
-    Source: Loshchilov and Hutter, "SGDR", ICLR 2017 (one cycle).
-    """
-    from transformers import (
-        get_cosine_schedule_with_warmup,
-        get_cosine_with_min_lr_schedule_with_warmup,
-    )
+    Source: Loshchilov and Hutter, "SGDR", ICLR 2017 (one cycle of the cosine).
 
+    Example:
+        >>> sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> schedule = make_schedule(sgd, steps=4, warmup_ratio=0.25, kind="linear")
+        >>> [round(factor(step), 2) for factor in schedule.lr_lambdas for step in range(5)]
+        [0.0, 1.0, 0.67, 0.33, 0.0]
+    """
     warmup = min(round(steps * warmup_ratio), steps - 1)
-    if not final_rate:
-        return get_cosine_schedule_with_warmup(optimizer, warmup, steps)
-    return get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer, warmup, steps, min_lr_rate=final_rate
-    )
+    shapes: dict[str, Callable[[float], float]] = {
+        "cosine": lambda p: (1 + math.cos(math.pi * p)) / 2,
+        "linear": lambda p: 1 - p,
+        "constant": lambda p: 1.0,
+    }
+    shape = shapes[kind]
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / warmup
+        progress = min(1.0, (step - warmup) / (steps - warmup))
+        return max(0.0, final_rate + (1 - final_rate) * shape(progress))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def bf16_supported(device: torch.device) -> bool:

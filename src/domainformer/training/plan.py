@@ -36,6 +36,7 @@ class TrainPlan:
         rows: Rows per forward pass.
         accumulation: Forward passes per optimizer step.
         learning_rate: Peak.
+        schedule: How the rate falls: ``cosine``, ``linear`` or ``constant``.
         warmup_ratio: Share of the steps with a rising learning rate.
         final_rate: Learning rate at the last step, as a share of the peak.
         betas: Decay of AdamW's moments.
@@ -56,6 +57,7 @@ class TrainPlan:
     rows: int
     accumulation: int = 1
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
     warmup_ratio: float = 0.05
     final_rate: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
@@ -173,6 +175,7 @@ def resolve_plan(
         rows=batches.rows,
         accumulation=batches.accumulation,
         learning_rate=config.learning_rate,
+        schedule=config.schedule,
         warmup_ratio=config.warmup_ratio,
         final_rate=config.final_rate,
         betas=config.betas,

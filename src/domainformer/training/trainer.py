@@ -35,7 +35,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerState
 
 from domainformer.errors import CheckpointError, ConfigError, DomainformerError
 from domainformer.training import checkpoints
-from domainformer.training.optimizer import adamw, cosine_schedule, trainable
+from domainformer.training.optimizer import adamw, make_schedule, trainable
 from domainformer.training.plan import TrainPlan, autocast
 from domainformer.training.rules import Attached
 from domainformer.training.sampler import EpochBatches, EpochDataset, spread
@@ -169,10 +169,11 @@ class EventTrainer(Trainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The cosine with warm-up, new for each training."""
-        self.lr_scheduler = cosine_schedule(
+        """The schedule with warm-up, new for each training."""
+        self.lr_scheduler = make_schedule(
             self.optimizer,
             steps=num_training_steps,
+            kind=self.plan.schedule,
             warmup_ratio=self.plan.warmup_ratio,
             final_rate=self.plan.final_rate,
         )
