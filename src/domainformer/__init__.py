@@ -171,6 +171,8 @@ if TYPE_CHECKING:
         pretrain,
     )
     from domainformer.training.finetune import finetune
+    from domainformer.training.language import TextRunConfig, open_language_model, train
+    from domainformer.training.rules import LearningRule, attach, chain
 
 __all__ = [
     "FieldType",
@@ -254,6 +256,12 @@ __all__ = [
     "HorizonConfig",
     "RunResult",
     "pretrain",
+    "TextRunConfig",
+    "train",
+    "open_language_model",
+    "LearningRule",
+    "chain",
+    "attach",
     "finetune",
     "FusionConfig",
     "fit_fusion",
@@ -453,6 +461,8 @@ _PACKAGES = {
         "fit_items",
         "pretrain",
     ),
+    "training.language": ("TextRunConfig", "open_language_model", "train"),
+    "training.rules": ("LearningRule", "attach", "chain"),
 }
 _HOMES = {name: package for package, names in _PACKAGES.items() for name in names}
 
