@@ -163,16 +163,20 @@ if TYPE_CHECKING:
         FusionConfig,
         HorizonConfig,
         ItemsConfig,
+        LearningRule,
         MaskedFieldConfig,
         RunConfig,
         RunResult,
+        TextRunConfig,
+        attach,
+        chain,
         fit_fusion,
         fit_items,
+        open_language_model,
         pretrain,
+        train,
     )
     from domainformer.training.finetune import finetune
-    from domainformer.training.language import TextRunConfig, open_language_model, train
-    from domainformer.training.rules import LearningRule, attach, chain
 
 __all__ = [
     "FieldType",
@@ -453,16 +457,20 @@ _PACKAGES = {
         "FusionConfig",
         "HorizonConfig",
         "ItemsConfig",
+        "LearningRule",
         "MaskedFieldConfig",
         "RunConfig",
         "RunResult",
+        "TextRunConfig",
+        "attach",
+        "chain",
         "finetune",
         "fit_fusion",
         "fit_items",
+        "open_language_model",
         "pretrain",
+        "train",
     ),
-    "training.language": ("TextRunConfig", "open_language_model", "train"),
-    "training.rules": ("LearningRule", "attach", "chain"),
 }
 _HOMES = {name: package for package, names in _PACKAGES.items() for name in names}
 

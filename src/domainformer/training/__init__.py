@@ -10,7 +10,8 @@ Start at ``config.py`` (what can be configured), then ``engine.py`` (how a run g
 its checkpoints are in ``trainer.py`` and ``checkpoints.py``; ``preparation.py`` makes tokens of the
 table, ``plan.py`` and ``batch_size.py`` choose numbers, ``progress.py`` tells.
 ``batcher.py`` puts windows of text on a device and finds the batch size that pays.
-What is learned from is in ``objectives.py``, with a file for each objective.
+What is learned from is in ``objectives.py``, with a file for each objective; how, in ``rules/``.
+Language models over text are in ``language/``, through the same engine.
 
 May import inference, models, tokenizers, data and what lies below; torch and transformers.
 """
@@ -32,6 +33,7 @@ from domainformer.training.fusion import fit_fusion
 from domainformer.training.fusion_config import FusionConfig
 from domainformer.training.items import ItemsFit, fit_items
 from domainformer.training.items_config import ItemsConfig
+from domainformer.training.language import TextRunConfig, open_language_model, train
 from domainformer.training.lora import LoraConfig
 from domainformer.training.objective_config import (
     ContrastiveConfig,
@@ -42,10 +44,17 @@ from domainformer.training.objective_config import (
 from domainformer.training.plan import TrainPlan
 from domainformer.training.progress import read_metrics
 from domainformer.training.recipes import Recipe, copy_recipe, list_recipes
+from domainformer.training.rules import LearningRule, attach, chain
 from domainformer.training.running import RunResult
 from domainformer.training.trainer import EventTrainer
 
 __all__ = [
+    "TextRunConfig",
+    "train",
+    "open_language_model",
+    "LearningRule",
+    "chain",
+    "attach",
     "RunConfig",
     "DataConfig",
     "SplitConfig",
