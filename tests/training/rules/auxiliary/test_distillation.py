@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from domainformer.errors import FingerprintError, RegistryError, RuleError
 from domainformer.models import DomainTransformerConfig, DomainTransformerForCausalLM
+from domainformer.registry import Registry
 from domainformer.training.rules import attach
 from domainformer.training.rules.auxiliary import Distillation
 
@@ -136,7 +137,7 @@ def test_refuses_what_is_no_teacher(teacher, tmp_path):
     ):
         pass
     with (
-        pytest.raises(RegistryError, match="no model folder"),
+        pytest.raises(RegistryError, match="nowhere"),
         attach(Distillation(teacher=str(tmp_path / "nowhere")), tiny(0)),
     ):
         pass
@@ -148,3 +149,22 @@ def test_refuses_what_is_no_teacher(teacher, tmp_path):
         pass
     with pytest.raises(RuleError, match="attached"):
         Distillation(teacher=str(folder))._teacher_of({})
+
+
+def test_a_registered_teacher_is_named_and_verified(teacher, tmp_path):
+    _, folder = teacher
+    root = tmp_path / "models"
+    Registry(root).publish(folder, "large")
+    named = Distillation(teacher="large", registry=str(root))
+    found = []
+    for rule in (Distillation(teacher=str(folder)), named):
+        student = tiny(0).train()
+        with attach(rule, student) as attached:
+            found.append(term(attached, student).item())
+    assert found[0] == found[1]
+    (root / "large" / "model.safetensors").write_bytes(b"other")
+    with (
+        pytest.raises(RegistryError, match="not those that were registered"),
+        attach(named, student),
+    ):
+        pass

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from domainformer.artifacts import fingerprint, sha256_file
 from domainformer.errors import FingerprintError, RuleError
 from domainformer.models.families import adapter_for
+from domainformer.registry import Registry
 from domainformer.training.rules.auxiliary.base import AuxiliaryLoss, exact, mean
 from domainformer.training.rules.base import Moment, Seen, Site, Slot, State
 from domainformer.weights import CONFIG_FILE, check_weights
@@ -22,17 +23,23 @@ from domainformer.weights import CONFIG_FILE, check_weights
 _NOT_OF_THE_TEACHER = ("labels", "shift_labels", "use_cache", "num_items_in_batch")
 
 
-def load_teacher(name: str) -> tuple[nn.Module, str]:
-    """The teacher of a folder, and the fingerprint of its files.
+def load_teacher(name: str, registry: str = "models") -> tuple[nn.Module, str]:
+    """The teacher, and the fingerprint of its files.
 
     Args:
-        name: A model folder: ours, a bundle, or any causal model of transformers in safetensors.
+        name: A model folder (ours, a bundle, or any causal model of transformers in safetensors),
+            or a name of the registry.
+        registry: Folder of the registry.
 
     Raises:
-        RegistryError: It is no such folder, or has only pickles.
+        RegistryError: It is neither, has only pickles, or its files are not as registered.
     """
-    folder = Path(name)
-    model = adapter_for(folder).model.eval().requires_grad_(False)
+    if Path(name).is_dir():
+        folder, adapter = Path(name), adapter_for(name)
+    else:
+        known = Registry(registry)
+        folder, adapter = known.folder(name), known.load(name)
+    model = adapter.model.eval().requires_grad_(False)
     files = {file: sha256_file(folder / file) for file in (CONFIG_FILE, *check_weights(folder))}
     return model, fingerprint(files)
 
@@ -47,9 +54,10 @@ class Distillation(AuxiliaryLoss):
     Source: arXiv 1503.02531, section 2.
 
     Args:
-        teacher: Its folder.
+        teacher: Its folder, or its name in the registry.
         weight: w.
         temperature: T.
+        registry: Folder of the registry.
 
     Example:
         >>> student, teacher = torch.zeros(1, 2), torch.tensor([[0.0, 100.0]])
@@ -63,6 +71,7 @@ class Distillation(AuxiliaryLoss):
     teacher: str
     weight: float = Field(default=1.0, ge=0)
     temperature: float = Field(default=2.0, gt=0)
+    registry: str = "models"
 
     # Not a setting and not a state: the loaded model, there only while the rule is attached.
     _loaded: tuple[nn.Module, str] | None = PrivateAttr(default=None)
@@ -80,7 +89,7 @@ class Distillation(AuxiliaryLoss):
         if self.weight == 0:
             yield
             return
-        teacher, files = load_teacher(self.teacher)
+        teacher, files = load_teacher(self.teacher, self.registry)
         self._check_vocabulary(model, teacher)
         before, self._loaded = self._loaded, (teacher, files)
         slot.state = {**slot.state, "teacher": files}
