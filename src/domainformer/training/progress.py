@@ -298,8 +298,8 @@ class Watcher(TrainerCallback):
         }
         if logs.get("grad_norm") is not None:
             row["grad_norm"] = logs["grad_norm"]
-        # One loss for each objective, where there are several.
-        self._tell(row | {key: logs[key] for key in logs if key.startswith("loss_")})
+        # One loss for each objective, where there are several; numbers that learning rules tell.
+        self._tell(row | {key: logs[key] for key in logs if key.startswith(("loss_", "rule_"))})
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any

@@ -127,7 +127,7 @@ def unigram_nats(train: TextWindows, validation: TextWindows, vocabulary: int) -
     """
     seen = train.target_counts(vocabulary).astype(np.float64)
     scored = validation.target_counts(vocabulary)
-    distinct = np.count_nonzero(seen)
+    distinct = int(np.count_nonzero(seen))
     unseen = len(seen) - distinct
     total = seen.sum() + (distinct if unseen else 0)
     told = np.where(seen > 0, seen, distinct / max(unseen, 1)) / total
