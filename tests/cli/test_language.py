@@ -1,6 +1,7 @@
 """train and sample; import → train further → train further → resume → lineage, as typed."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -41,6 +42,8 @@ def test_train_then_sample(invoke, train, tmp_path):
     assert trained.json["nats"] > 0
     run = tmp_path / "runs" / "play"
     assert f"next: domainformer sample {run}" in trained.err
+    assert trained.json["report"] == str(run / "report.html")
+    assert "frequencies of characters alone" in (run / "report.html").read_text()
     written = invoke("sample", run, "--prompt", "To be", "--tokens", 20, "--samples", 2)
     assert written.code == 0, written.err
     assert written.out.count("To be") == 2
@@ -48,6 +51,19 @@ def test_train_then_sample(invoke, train, tmp_path):
     greedy = invoke("sample", run, *options).json
     assert greedy == invoke("sample", run, *options).json
     assert len(greedy[0]["text"]) == 11
+
+
+def test_the_page_may_be_left_out_or_cannot_be_drawn(train, invoke, tmp_path, monkeypatch):
+    quiet = train("quiet", *TINY, "--no-report")
+    assert (quiet.code, "report" in quiet.json) == (0, False)
+    page = tmp_path / "runs" / "quiet" / "report.html"
+    assert not page.exists()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "altair", None)
+        bare = train("bare", *TINY)
+    assert (bare.code, "report" in bare.json) == (0, False)
+    assert "domainformer[report]" in bare.err
+    assert invoke("report", page.parent).out.strip() == str(page)
 
 
 def test_import_train_twice_resume_lineage(invoke, train, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from domainformer.cli.output import JSON, next_command, show
+from domainformer.cli.output import JSON, next_command, say, show
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +22,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Dotted overrides: training.max_steps=200 …")
     ] = None,
+    report: Annotated[bool, typer.Option(help="Write the run's page, report.html.")] = True,
     as_json: bool = JSON,
 ) -> None:
     """Train a language model on text as CONFIG says; see `recipes list` for one to start from."""
@@ -32,8 +33,23 @@ def train(
     if config is not None and "=" in str(config) and not config.exists():
         config, overrides = None, [str(config), *(overrides or [])]
     result = run(load_config(TextRunConfig, config, overrides or []))
-    show({"run": result.run_dir, "model": result.model_dir, **result.metrics}, as_json=as_json)
+    page = _report(result.run_dir) if report else None
+    paths = {"run": result.run_dir, "model": result.model_dir, **({"report": page} if page else {})}
+    show({**paths, **result.metrics}, as_json=as_json)
     next_command(f"domainformer sample {result.run_dir}")
+
+
+def _report(run: Path) -> Path | None:
+    """The page of a run; None, and a word why, where charts cannot be drawn here."""
+    from domainformer.errors import MissingExtraError
+    from domainformer.reports import write_report
+
+    try:
+        return write_report(run)
+    except MissingExtraError as error:
+        # The model is trained: that its page lacks a package must not make the command fail.
+        say(f"no report was written: {error}")
+        return None
 
 
 def sample(

@@ -7,7 +7,8 @@
 Start at :func:`~domainformer.reports.page.write_report`, then
 :mod:`~domainformer.reports.collect` (what a run folder holds) and
 :mod:`~domainformer.reports.markup` (HTML that cannot forget to escape); each file of ``sections``
-is one part of the page. :mod:`~domainformer.reports.contest_page` is the page of a contest,
+is one part of the page. :mod:`~domainformer.reports.language` is the page of a language model's
+run, :mod:`~domainformer.reports.contest_page` that of a contest,
 :mod:`~domainformer.reports.ablation` that of an ablation, :mod:`~domainformer.reports.comparison`
 that of runs beside each other, :mod:`~domainformer.reports.explanations` that of an explanation.
 Charts need the extra ``report``. May import evaluation and all below.

@@ -76,7 +76,15 @@ def columns(data: Columns, *, x: str, y: str, title: str = "") -> Markup:
     return _svg(chart, title, 150)
 
 
-def lines(data: Columns, *, x: str, y: str, series: str | None = None, title: str = "") -> Markup:
+def lines(
+    data: Columns,
+    *,
+    x: str,
+    y: str,
+    series: str | None = None,
+    title: str = "",
+    wide: bool = False,
+) -> Markup:
     """A line, or one line per series, over a quantitative axis."""
     alt = _altair()
     names = list(dict.fromkeys(data[series])) if series else []
@@ -90,7 +98,8 @@ def lines(data: Columns, *, x: str, y: str, series: str | None = None, title: st
     chart = alt.Chart(_table(data)).mark_line(
         strokeWidth=1.8, point=point or False, color=COLOURS[0]
     )
-    return _svg(chart.encode(**encodings), title, 170)
+    size = {"height": 260, "width": _WIDE} if wide else {"height": 170}
+    return _svg(chart.encode(**encodings), title, **size)
 
 
 def bands(

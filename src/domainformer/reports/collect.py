@@ -119,14 +119,14 @@ def collect(
     if store is not None and tokenizer is not None:
         _check_same(folder, store, tokenizer)
     counts = None if store is None else count_store(store)
-    evaluation = _read_json(folder / EVALUATION_FILE)
-    evidence = inferred if inferred is not None else _read_json(folder / EVIDENCE_FILE)
+    evaluation = read_part(folder / EVALUATION_FILE)
+    evidence = inferred if inferred is not None else read_part(folder / EVIDENCE_FILE)
     metrics = folder / METRICS_FILE
     store_notes = [] if store is None else store.meta.get("notes", [])
     return Collected(
         folder=folder,
         record=record,
-        config_text=_config_text(folder),
+        config_text=config_text(folder),
         tokenizer=tokenizer,
         columns=[] if tokenizer is None else columns_of(evidence, tokenizer.schema),
         notes=[*map(str, store_notes), *notes_of(evidence)],
@@ -136,7 +136,7 @@ def collect(
         metrics=read_metrics(metrics) if metrics.is_file() else [],
         evaluation=evaluation,
         map=_map(folder, record, evaluation, labels),
-        explanation=_read_json(folder / EXPLANATION_FILE),
+        explanation=read_part(folder / EXPLANATION_FILE),
     )
 
 
@@ -174,12 +174,18 @@ def _map(
     return map_embeddings(path, labels)
 
 
-def _config_text(folder: Path) -> str:
+def config_text(folder: Path) -> str:
+    """The resolved configuration of a run as YAML; empty where there is none."""
     path = folder / CONFIG_FILE
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_part(path: Path) -> dict[str, Any] | None:
+    """A JSON file of a run; None where there is none.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
     if not path.is_file():
         return None
     try:

@@ -11,7 +11,10 @@ import polars as pl
 from domainformer.artifacts import write_text
 from domainformer.reports import sections
 from domainformer.reports.collect import Collected, collect
+from domainformer.reports.language import language_page
+from domainformer.reports.language_run import LANGUAGE_KIND
 from domainformer.reports.markup import Markup, tag, trusted
+from domainformer.run import read_run
 from domainformer.schema import InferredSchema
 from domainformer.version import __version__
 
@@ -39,6 +42,9 @@ def write_report(
 ) -> Path:
     """Write ``report.html`` into a run folder: one self-contained page about the run.
 
+    A run of a language model has a page of its own, by its kind (see
+    :mod:`~domainformer.reports.language`).
+
     What the run does not have yet (an evaluation, a probe, embeddings) is left out, or replaced by
     the command that makes it; calling again later gives the fuller page.
 
@@ -56,9 +62,12 @@ def write_report(
         FingerprintError: Parts of different runs were mixed.
         MissingExtraError: Altair or vl-convert is not installed (extra ``report``).
     """
-    run = collect(run_dir, inferred=inferred, labels=labels)
-    path = run.folder / REPORT_FILE
-    write_text(path, render(run))
+    path = Path(run_dir) / REPORT_FILE
+    if read_run(run_dir).kind == LANGUAGE_KIND:
+        text = document(*language_page(run_dir))
+    else:
+        text = render(collect(run_dir, inferred=inferred, labels=labels))
+    write_text(path, text)
     return path
 
 

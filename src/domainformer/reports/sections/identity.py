@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from domainformer.reports.collect import Collected
 from domainformer.reports.markup import Content, Markup, code, facts, more, tag
+from domainformer.reports.numbers import count
+from domainformer.run import RunRecord
 
 
-def identity_section(run: Collected) -> Markup:
+class Identified(Protocol):
+    """Whatever was collected of a run."""
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        ...
+
+    @property
+    def record(self) -> RunRecord:
+        """Its identity."""
+        ...
+
+    @property
+    def config_text(self) -> str:
+        """The resolved configuration as YAML."""
+        ...
+
+
+def identity_section(run: Identified) -> Markup:
     """The section."""
     record = run.record
     version = record.code_version
@@ -19,14 +40,18 @@ def identity_section(run: Collected) -> Markup:
         ("status", record.status),
         ("created", record.created),
         ("finished", record.finished),
+        ("taken up again at steps", ", ".join(map(count, record.resumed)) or None),
         ("config hash", code(record.config_hash)),
         ("domainformer", version.get("domainformer")),
         ("git revision", _revision(revision, version.get("git_modified"))),
+        ("code hash", _code(record.identity.code) if record.identity else None),
         ("data fingerprint", _code(record.data_fingerprint)),
         ("schema fingerprint", _code(record.schema_fingerprint)),
         ("tokenizer fingerprint", _code(record.tokenizer_fingerprint)),
         ("seeds", _seeds(record.config)),
         ("learning rules", ", ".join(record.rules) or "none (plain training)"),
+        ("rules hash", _code(record.identity.rules) if record.identity else None),
+        ("parent model", _code(record.parent_id)),
     ]
     environment = record.environment
     packages: dict[str, Any] = environment.get("packages") or {}

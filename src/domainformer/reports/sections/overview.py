@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from domainformer.reports.collect import Collected
 from domainformer.reports.markup import Content, Markup, badge, bullets, tag
 from domainformer.reports.numbers import bracketed, compact, count
 from domainformer.reports.verdicts import ahead_in_figures, headline_view, slots_of
+from domainformer.run import RunRecord
 
 _STATUS = {"finished": "good", "failed": "bad", "interrupted": "bad"}
 
 
 def overview(run: Collected) -> Markup:
     """Title, status, figures, headline."""
-    record = run.record
+    return heading(run.record, _tiles(run), _headlines(run))
+
+
+def heading(
+    record: RunRecord, tiles: Sequence[tuple[str, str, str]], lines: Sequence[Content]
+) -> Markup:
+    """The top of a page about a run.
+
+    Args:
+        record: Its identity.
+        tiles: Figures: name, value, remark.
+        lines: What to know first.
+    """
     version = record.code_version.get("domainformer")
     line = f"{record.kind} · {record.created.replace('T', ' ')[:16]} UTC · domainformer {version}"
     return tag(
@@ -21,8 +36,8 @@ def overview(run: Collected) -> Markup:
         tag("h1", record.name, " ", badge(record.status, _STATUS.get(record.status, "even"))),
         tag("p", line, " · run ", tag("code", record.id), _class="quiet"),
         tag("p", record.error, _class="alarm") if record.error else None,
-        tag("div", [_tile(name, value, note) for name, value, note in _tiles(run)], _class="tiles"),
-        bullets(_headlines(run)),
+        tag("div", [_tile(name, value, note) for name, value, note in tiles], _class="tiles"),
+        bullets(lines),
     )
 
 

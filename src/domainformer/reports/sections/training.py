@@ -46,7 +46,7 @@ def _facts(run: Collected) -> list[tuple[Content, Content]]:
             ("precision", "bf16 autocast" if plan.get("bf16") else "fp32"),
         ]
     rows += [
-        ("device", _device(resolved)),
+        ("device", device_of(resolved)),
         ("tokens seen", compact(results["tokens"]) if "tokens" in results else None),
         ("time", duration(results["seconds"]) if "seconds" in results else None),
         (
@@ -61,12 +61,12 @@ def _facts(run: Collected) -> list[tuple[Content, Content]]:
             if results.get("eval_loss") is not None
             else None,
         ),
-        ("taken up again at steps", ", ".join(map(count, run.record.resumed)) or None),
     ]
     return rows
 
 
-def _device(resolved: dict[str, Any]) -> str | None:
+def device_of(resolved: dict[str, Any]) -> str | None:
+    """Where a run was trained, in words; None before it is known."""
     if "device" not in resolved:
         return None
     threads = resolved.get("threads")
@@ -76,8 +76,8 @@ def _device(resolved: dict[str, Any]) -> str | None:
 
 
 def _curves(metrics: Rows) -> Markup:
-    trained = _thinned([row for row in metrics if "loss" in row])
-    judged = _thinned([row for row in metrics if "eval_loss" in row])
+    trained = thinned([row for row in metrics if "loss" in row])
+    judged = thinned([row for row in metrics if "eval_loss" in row])
     drawn = [_losses(trained, judged)]
     for key, title in (("tokens_per_second", "Tokens per second"), ("lr", "Learning rate")):
         rows = [row for row in trained if key in row]
@@ -102,7 +102,7 @@ def _losses(trained: Rows, judged: Rows) -> Markup:
     return figure(drawn, "Nats per token; training as logged, validation on held-out events.")
 
 
-def _thinned(rows: Rows) -> Rows:
+def thinned(rows: Rows) -> Rows:
     """Evenly chosen rows, the last always among them."""
     if len(rows) <= _MOST_POINTS:
         return rows
