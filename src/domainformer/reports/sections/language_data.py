@@ -18,7 +18,7 @@ def text_section(run: LanguageRun) -> Markup:
     data = run.settings("data")
     source: list[tuple[Content, Content]] = [
         ("source", code(data["path"]) if data.get("path") else None),
-        ("characters admitted", data.get("policy")),
+        ("characters admitted", _admitted(run, data)),
         ("other characters", _OTHERS.get(data.get("unknown", ""))),
         ("windows run over ends of documents", "yes" if data.get("cross_documents") else None),
     ]
@@ -32,6 +32,15 @@ def text_section(run: LanguageRun) -> Markup:
         facts(_tokenizer(run)),
         id="data",
     )
+
+
+def _admitted(run: LanguageRun, data: dict[str, Any]) -> str | None:
+    """The policy; ``auto`` depends on what reads the text."""
+    if data.get("policy") != "auto":
+        return data.get("policy")
+    if not run.tokenizer:
+        return None
+    return "any" if run.alphabet is None else "printable ASCII, newline, tab"
 
 
 def _split(run: LanguageRun, data: dict[str, Any]) -> Content:

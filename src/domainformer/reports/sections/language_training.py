@@ -13,7 +13,6 @@ from domainformer.reports.markup import (
     figure,
     more,
     paragraph,
-    shorten,
     tag,
 )
 from domainformer.reports.numbers import compact, count, duration
@@ -132,5 +131,7 @@ def _chart(metrics: Rows, key: str) -> Markup:
         "step": [row["step"] for row in rows],
         "value": [row[key] for row in rows],
     }
-    title = _TITLES.get(key, shorten(key.removeprefix(_RULE), _TITLE))
+    name = key.removeprefix(_RULE)
+    # The end of a long name tells the numbers of one rule apart.
+    title = _TITLES.get(key, name if len(name) <= _TITLE else "…" + name[1 - _TITLE :])
     return figure(charts.lines(data, x="step", y="value", title=title))
