@@ -45,6 +45,17 @@ class LanguageRows:
         row = self.windows[index]
         return {"input_ids": row["input_ids"][:-1], TARGETS: row["labels"][1:]}
 
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Several rows, cut in one pass; data loaders ask for these where they can."""
+        batch = self.windows.batch(indices)
+        lengths = self.windows.row_lengths[np.asarray(indices)]
+        return [
+            {"input_ids": ids[: length - 1], TARGETS: labels[1:length]}
+            for ids, labels, length in zip(
+                batch["input_ids"], batch["labels"], lengths, strict=True
+            )
+        ]
+
     def set_epoch(self, epoch: int) -> None:
         """Bring the windows into the order of this epoch."""
         self.windows.set_epoch(epoch)
