@@ -308,6 +308,25 @@ def test_train_publish_train_further_lineage(config_for, tmp_path):
     assert manifest["meta"]["parent"]["model_name"] == "second"
 
 
+def test_a_name_that_is_taken_is_refused_before_training(config_for, tmp_path):
+    root = f"registry.root={tmp_path / 'models'}"
+    train(config_for(tmp_path, "first", root, "registry.publish=taken"))
+    with pytest.raises(RegistryError, match="taken"):
+        train(config_for(tmp_path, "second", root, "registry.publish=taken"))
+    assert not (tmp_path / "second" / "checkpoints").exists()
+
+
+def test_a_run_that_was_killed_after_it_published_ends_well(config_for, tmp_path, monkeypatch):
+    from domainformer.run import Run
+
+    root = (f"registry.root={tmp_path / 'models'}", "registry.publish=mine")
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Run, "finish", lambda self, results: (_ for _ in ()).throw(Interrupted))
+        train(config_for(tmp_path, "run", *root))
+    result = train(config_for(tmp_path, "run", *root, "training.resume=true"))
+    assert Registry(tmp_path / "models").resolve("mine").metrics["nats"] == result.metrics["nats"]
+
+
 def test_resuming_needs_neither_registry_nor_model_section(config_for, tmp_path, monkeypatch):
     models = tmp_path / "models"
     root = f"registry.root={models}"

@@ -223,7 +223,7 @@ class BaseAdapter:
             "record": self.record,
         }
         with staged_directory(target, overwrite=overwrite, meta={"kind": "model"}) as staging:
-            self._carry(staging)
+            self.carry(staging)
             with without_progress_bar():
                 self.model.save_pretrained(staging)
             write_json(staging / LINEAGE_FILE, lineage)
@@ -270,8 +270,12 @@ class BaseAdapter:
         """The model alone; a family that the Auto class does not know overrides this."""
         return read_pretrained(AutoModelForCausalLM, folder, dtype=dtype)
 
-    def _carry(self, staging: Path) -> None:
-        """Copy what travels with the model; a tokenizer that was changed is written anew."""
+    def carry(self, staging: Path) -> None:
+        """Copy what travels with the model; a tokenizer that was changed is written anew.
+
+        Args:
+            staging: An existing folder.
+        """
         if self.folder is not None and self.folder.is_dir():
             for path in sorted(self.folder.iterdir()):
                 weights = path.name.endswith(SUFFIX) or is_pickle(path.name)

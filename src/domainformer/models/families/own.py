@@ -40,12 +40,17 @@ class CustomTransformerAdapter(BaseAdapter):
         chosen = known.get(named, DomainTransformerForCausalLM)
         return read_pretrained(chosen, folder, dtype=dtype)
 
-    def _carry(self, staging: Path) -> None:
-        super()._carry(staging)
+    def carry(self, staging: Path) -> None:
+        """Copy what travels along; a bundle's record names the run that it goes back to."""
+        super().carry(staging)
         path = staging / _BUNDLE_FILE
         if path.is_file():
             facts = json.loads(path.read_text(encoding="utf-8"))
             was = facts.get("record") or {}
             kept = {key: value for key, value in was.items() if key not in ("run", "metrics")}
-            facts["record"] = {**kept, "pretrained": was.get("run"), **self.record}
+            facts["record"] = {
+                **kept,
+                "pretrained": was.get("run") or was.get("pretrained"),
+                **self.record,
+            }
             write_json(path, facts)

@@ -22,6 +22,7 @@ import numpy as np
 from domainformer.artifacts import staged_directory
 from domainformer.errors import RuleError
 from domainformer.models.families import BaseAdapter
+from domainformer.registry import Registry
 from domainformer.run import Run
 from domainformer.training.checkpoints import newest_checkpoint
 from domainformer.training.language.config import TextRunConfig
@@ -95,6 +96,7 @@ def train(config: TextRunConfig) -> RunResult:
     run = open_run(config.output.root, config.output.name, config, kind=KIND)
     if run.record.status == "finished":
         return result_of(run)
+    _check_name(config, run)
     tell = say_nothing if config.training.quiet else say
     with run, reproducible(config.training.seed, threads=config.training.threads):
         texts = read_split(config.data, characters=reads_characters(config))
@@ -128,10 +130,12 @@ def _adapter(config: TextRunConfig, texts: Texts, run: Run) -> BaseAdapter:
     adapter = make_adapter(config, texts, run.directory)
     if reads_characters(config):
         return adapter
-    tokenizer: Any = adapter.tokenizer
-    # The run keeps the tokenizer that it was made with, whatever becomes of its source.
-    with staged_directory(run.directory / TOKENIZER_FOLDER, overwrite=True) as staging:
-        tokenizer.save_pretrained(staging)
+    # The run keeps what travels with the model, whatever becomes of its source: so a resumed run
+    # ends with the same files.
+    own = run.directory / TOKENIZER_FOLDER
+    with staged_directory(own, overwrite=True) as staging:
+        adapter.carry(staging)
+    adapter.folder = own
     return adapter
 
 
@@ -264,13 +268,24 @@ def _record(
     }
 
 
-def _publish(config: TextRunConfig, run: Run, metrics: dict[str, Any], rules: Chain) -> None:
-    from domainformer.registry import Registry
+def _check_name(config: TextRunConfig, run: Run) -> None:
+    """Refuse a name that is taken before the training, not after it."""
+    name, registry = config.registry.publish, Registry(config.registry.root)
+    if name is not None and not config.registry.overwrite and not _published(name, registry, run):
+        registry.check_free(name)
 
-    if config.registry.publish is not None:
-        Registry(config.registry.root).publish(
+
+def _published(name: str, registry: Registry, run: Run) -> bool:
+    """Whether this very run entered its model already, before it was killed."""
+    return any(one.model_name == name and one.run == run.record.id for one in registry.list())
+
+
+def _publish(config: TextRunConfig, run: Run, metrics: dict[str, Any], rules: Chain) -> None:
+    name, registry = config.registry.publish, Registry(config.registry.root)
+    if name is not None and not _published(name, registry, run):
+        registry.publish(
             run.directory / MODEL,
-            config.registry.publish,
+            name,
             fine_tuned_from=config.model_name,
             metrics=metrics,
             rules=[key for key, _ in rules.keyed],
