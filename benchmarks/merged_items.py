@@ -13,9 +13,9 @@ Leave-last-out and strict: fitted without the last two items, merges included; a
 but those of the history; the epoch is chosen by validation items, the test looked at once per form
 and seed. Validation is too hard on merges: they were learned from histories that end where it
 begins, so a quarter of these end in a token that no prefix had (one in eighty at the test). So the
-two forms are compared at the test alone. The settings are those of recipes/beauty-next-item.yaml, for ids; ``key=value`` sets a
-value of ItemsConfig for both forms. Reads DOMAINFORMER_DATA, prints one table and writes
-benchmarks/results/merged_items.json. One thread.
+two forms are compared at the test alone. The settings are those of recipes/beauty-next-item.yaml,
+for ids; ``key=value`` sets a value of ItemsConfig for both forms. Reads DOMAINFORMER_DATA, prints
+one table and writes benchmarks/results/merged_items.json. One thread.
 """
 
 # ruff: noqa: E402 - the import path and threads are set before anything is imported
