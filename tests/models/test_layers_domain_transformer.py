@@ -74,3 +74,41 @@ def test_norms_are_their_formulas():
         layer, centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
     )
     torch.testing.assert_close(root, x / (x.square().mean(-1, keepdim=True) + 1e-5).sqrt())
+
+
+@pytest.mark.parametrize(
+    "boundaries", [None, torch.tensor([0, 5, 16, 32])], ids=["plain", "packed"]
+)
+def test_training_in_bf16_attends_in_the_faster_precision(boundaries):
+    from domainformer.models.layers_domain_transformer import fast_precision
+
+    def attend(given, dtype):
+        qkv = [x.detach().to(dtype).requires_grad_() for x in given]
+        with torch.autocast("cpu", torch.bfloat16), fast_precision(*qkv, boundaries) as used:
+            out = torch.nn.functional.scaled_dot_product_attention(*used, is_causal=True)
+        out.float().sin().sum().backward()
+        return used[0].dtype, out, [x.grad for x in qkv]
+
+    torch.manual_seed(0)
+    given = torch.randn(3, 2, 4, 16, 8).bfloat16()
+    dtype, out, gradients = attend(given, torch.bfloat16)
+    exact, expected, slow = attend(given, torch.float32)
+    assert (dtype, out.dtype) == (torch.float32, torch.float32)
+    # The twin enters in float32, and autocast makes bf16 of it: so do all steps of the kernel.
+    assert exact == torch.float32
+    assert expected.dtype == torch.bfloat16
+    assert torch.allclose(out, expected.float(), atol=0.05)
+    for gradient, other in zip(gradients, slow, strict=True):
+        assert gradient.dtype == torch.bfloat16
+        assert torch.allclose(gradient.float(), other, atol=0.05)
+
+
+@pytest.mark.parametrize("why", ["evaluation", "long", "float32"])
+def test_elsewhere_the_precision_stays(why):
+    from domainformer.models.layers_domain_transformer import fast_precision
+
+    shape = (1, 1, 1024, 64) if why == "long" else (1, 1, 8, 8)
+    given = torch.zeros(shape, dtype=torch.float32 if why == "float32" else torch.bfloat16)
+    given.requires_grad_(why != "evaluation")
+    with fast_precision(given, given, given) as used:
+        assert all(one is given for one in used)
