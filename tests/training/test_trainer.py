@@ -6,13 +6,15 @@ import json
 import math
 import warnings
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
 
-from domainformer.errors import CheckpointError, ConfigError, DomainformerError
+from domainformer.errors import CheckpointError, ConfigError, DomainformerError, RuleError
 from domainformer.training import checkpoints
 from domainformer.training.plan import TrainPlan
+from domainformer.training.rules import LearningRule, attach
 from domainformer.training.trainer import EventTrainer
 from domainformer.training.trainer_parts import count_targets
 
@@ -219,6 +221,76 @@ def test_a_loss_that_is_not_finite_stops_the_run(make):
         trainer.model.norm.weight.fill_(math.nan)
     with pytest.raises(DomainformerError, match="the loss is nan at step 2"):
         trainer.fit()
+
+
+class BreaksLater(LearningRule):
+    name: ClassVar[str] = "breaks_later"
+    sites: tuple[str, ...] = ("blocks.*",)
+
+    def spoil(self, value, moment):
+        return value * math.nan if moment.step == 3 and moment.clock.micro == 1 else value
+
+
+class BreaksValues(BreaksLater):
+    def forward(self, value, at, state, moment):
+        return self.spoil(value, moment), state
+
+
+class BreaksGradients(BreaksLater):
+    def backward(self, gradient, at, state, moment):
+        return self.spoil(gradient, moment), state
+
+
+class BreaksTheLoss(BreaksLater):
+    def auxiliary_loss(self, seen, state, moment):
+        return self.spoil(seen.logits.new_ones(()), moment), state
+
+
+class BreaksWeights(LearningRule):
+    name: ClassVar[str] = "breaks_weights"
+
+    def after_step(self, parameters, state, moment):
+        if moment.step == 3:
+            for weight in parameters.values():
+                weight.mul_(math.nan)
+        return state
+
+
+class Looks(LearningRule):
+    name: ClassVar[str] = "looks"
+    sites: tuple[str, ...] = ("blocks.*",)
+
+    def forward(self, value, at, state, moment):
+        return value, state
+
+
+def fit_with(trainer, rule):
+    with attach(rule, trainer.model) as trainer.rules:
+        trainer.fit()
+
+
+@pytest.mark.parametrize("rule", [BreaksValues(), BreaksGradients(), BreaksTheLoss()])
+def test_a_rule_that_breaks_a_later_step_is_named(make, rule):
+    trainer = make()
+    with pytest.raises(RuleError, match=r"'breaks_later' made a [\s\S]* step 3"):
+        fit_with(trainer, rule)
+    # Nothing is lost: the weights are those before the step.
+    assert all(bool(torch.isfinite(weight).all()) for weight in trainer.model.parameters())
+
+
+def test_a_loss_that_no_rule_broke_says_so(make):
+    trainer = make()
+    original = trainer.compute_loss
+    trainer.compute_loss = lambda *args, **kwargs: original(*args, **kwargs) * math.inf
+    with pytest.raises(DomainformerError, match=r"loss is inf at step 1[\s\S]*no learning rule"):
+        fit_with(trainer, Looks())
+
+
+def test_weights_that_an_update_broke_are_told(make):
+    with pytest.raises(
+        DomainformerError, match=r"loss is nan at step 5[\s\S]*last update[\s\S]*breaks_weights"
+    ):
+        fit_with(make(), BreaksWeights())
 
 
 def test_nothing_to_train_on_is_an_error(make, standin):

@@ -120,6 +120,19 @@ class ObjectiveModel(nn.Module):
         """Where the weights are."""
         return self.model.device
 
+    @property
+    def base_model(self) -> nn.Module:
+        """The backbone: its blocks are what learning rules mean by ``blocks``."""
+        return self.model.base_model
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The language model's, which learning rules call ``embedding``."""
+        return self.model.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The language model's, which learning rules call ``head``."""
+        return self.model.get_output_embeddings()
+
     def num_parameters(self) -> int:
         """Number of scalars of the language model and of all heads."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -38,6 +38,7 @@ from domainformer.training import checkpoints
 from domainformer.training.optimizer import adamw, make_schedule, trainable
 from domainformer.training.plan import TrainPlan, autocast
 from domainformer.training.rules import Attached
+from domainformer.training.rules.finite import explain
 from domainformer.training.sampler import EpochBatches, EpochDataset, spread
 from domainformer.training.trainer_parts import (
     TOKENS,
@@ -185,6 +186,17 @@ class EventTrainer(Trainer):
         if not model.training:
             model.train()
         inputs = self._prepare_inputs(inputs)
+        loss = self._forward(inputs, num_items_in_batch)
+        if self.rules is not None:
+            self._last_pass = inputs, num_items_in_batch
+            self._check_finite("loss", loss)
+        loss.backward()
+        if self.rules is not None:
+            self.rules.clock.micro += 1
+        return loss.detach()
+
+    def _forward(self, inputs: Batch, num_items_in_batch: Any) -> torch.Tensor:
+        """The loss of a pass, as its share of the optimizer step."""
         with self.compute_loss_context_manager():
             if self.rules is not None and self.rules.adds_loss:
                 loss = self._loss_with_rules(inputs, num_items_in_batch)
@@ -194,10 +206,7 @@ class EventTrainer(Trainer):
                 )
         if not self.model_accepts_loss_kwargs:
             loss = loss / self.current_gradient_accumulation_steps
-        loss.backward()
-        if self.rules is not None:
-            self.rules.clock.micro += 1
-        return loss.detach()
+        return loss
 
     def _loss_with_rules(self, inputs: Batch, num_items_in_batch: Any) -> torch.Tensor:
         """The loss of a pass with the terms of the rules, each counting as the pass counts."""
@@ -236,7 +245,17 @@ class EventTrainer(Trainer):
         return 0
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
-        return torch.nn.utils.clip_grad_norm_(self._trainable, self.plan.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._trainable, self.plan.max_grad_norm)
+        self._check_finite("gradient", norm)
+        return norm
+
+    def _check_finite(self, what: str, value: torch.Tensor) -> None:
+        # Before the weights are touched: afterwards nobody could tell who it was.
+        if self.rules is None or math.isfinite(number := value.item()):
+            return
+        if what == "gradient":
+            self.rules.clock.micro -= 1  # it has moved on: the last pass shall draw the same
+        explain(self.rules, what, number, lambda: self._forward(*self._last_pass))
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         return grad_norm  # not measured where nothing is clipped

@@ -11,6 +11,8 @@ from torch import nn
 
 from domainformer.errors import CheckpointError, ConfigError, RuleError
 from domainformer.models import DomainTransformerConfig, DomainTransformerForCausalLM
+from domainformer.training.config import TrainingConfig
+from domainformer.training.objectives import ObjectiveModel
 from domainformer.training.rules import LearningRule, attach, chain, find_sites
 
 
@@ -176,6 +178,27 @@ def test_a_rule_that_breaks_the_value_is_named(how, said):
         model(torch.ones(1, 2))
 
 
+@pytest.mark.parametrize("step", ["update", "after_step", "auxiliary_loss"])
+def test_a_rule_that_breaks_what_has_no_site_is_named(step):
+    class Spoils(LearningRule):
+        name: ClassVar[str] = "spoils"
+
+    def update(self, gradients, state, parameters, moment):
+        return {name: g / 0 for name, g in gradients.items()}, state
+
+    def after_step(self, parameters, state, moment):
+        for weight in parameters.values():
+            weight.div_(0)
+        return state
+
+    def auxiliary_loss(self, seen, state, moment):
+        return seen.logits.sum() * float("nan"), state
+
+    setattr(Spoils, step, locals()[step])
+    with pytest.raises(RuleError, match="'spoils' made a"):
+        curve(tiny(), chain(Nothing(), Spoils()), steps=1)
+
+
 def test_state_goes_on_and_refuses_other_rules():
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -206,3 +229,36 @@ def test_two_optimizers_are_refused():
 
     with pytest.raises(ConfigError, match="own, own"):
         chain(Own(), Own())
+
+
+def test_a_container_is_no_site():
+    """Nothing calls a list of modules: a rule there would never act."""
+    with pytest.raises(RuleError, match=r"'blocks' [\s\S]*blocks\.\*"):
+        find_sites(tiny(), ["blocks"], rule="noise")
+    assert not any(isinstance(s.module, nn.ModuleList) for s in find_sites(tiny(), ["**"], rule=""))
+
+
+def test_words_mean_the_language_model_where_objectives_surround_it():
+    learner = ObjectiveModel(tiny(), [nn.Linear(200, 200)], TrainingConfig())
+    found = find_sites(learner, ["blocks.*", "embedding"], rule="noise")
+    assert [site.path for site in found] == [
+        "model.model.embed_tokens",
+        "model.model.layers.0",
+        "model.model.layers.1",
+    ]
+
+
+class Named(nn.Module):
+    def forward(self, *, x):
+        return {"x": x}
+
+
+class TapsTheInput(Affine):
+    tap: ClassVar[str] = "input"
+
+
+@pytest.mark.parametrize("rule", [Affine, TapsTheInput])
+def test_a_site_without_a_tensor_is_named(rule):
+    model = nn.Sequential(Named())
+    with attach(rule(), model), pytest.raises(RuleError, match=r"no tensor[\s\S]*where: 0"):
+        model[0](x=torch.ones(1))

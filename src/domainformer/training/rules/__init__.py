@@ -9,6 +9,7 @@
     table.py        names
     external.py     rules of users
     compiled.py     do they do the same under torch.compile?
+    finite.py       which rule made something that is not finite
     forward/        values        backward/    gradients at sites
     update/         weights       auxiliary/   terms of the loss
 

@@ -32,6 +32,7 @@ from domainformer.training.rules.base import (
     State,
 )
 from domainformer.training.rules.chain import Chain, chain
+from domainformer.training.rules.finite import all_finite, made_by
 
 _CHAIN = "chain"
 
@@ -103,9 +104,9 @@ class Attached:
         for site in self._sites[key]:
             change = make(key, rule, site)
             handle = (
-                site.module.register_forward_hook(_on_output(change))
+                site.module.register_forward_hook(_on_output(change, rule, site))
                 if rule.tap == "output"
-                else site.module.register_forward_pre_hook(_on_input(change))
+                else site.module.register_forward_pre_hook(_on_input(change, rule, site))
             )
             stack.callback(handle.remove)
 
@@ -160,13 +161,8 @@ class Attached:
                 why=f"it was given {tuple(before.shape)} and gave back {found}",
                 next_step="a rule gives back a tensor of the shape that it was given",
             )
-        if self.clock.checking and not _finite(after) and _finite(before):
-            raise RuleError(
-                f"the rule {rule.name!r} made a {what} that is not finite",
-                where=f"{site.path}, step {self.clock.step}",
-                why="everything that it was given was finite",
-                next_step="lower its strength, or look for a division by zero in it",
-            )
+        if self.clock.checking and not all_finite([after]) and all_finite([before]):
+            raise made_by(rule, what, where=site.path, moment=Moment(self.clock))
 
     # Loss and weights
 
@@ -367,20 +363,37 @@ def _eager(
     return apart
 
 
-def _on_output(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
+def _on_output(
+    change: Callable[[torch.Tensor], torch.Tensor], rule: LearningRule, site: Site
+) -> Callable[..., Any]:
     def hook(module: nn.Module, args: Any, output: Any) -> Any:
         if isinstance(output, tuple):  # attention gives its weights, too
             return (change(output[0]), *output[1:])
+        if not isinstance(output, torch.Tensor):
+            raise _no_tensor(rule, site, f"its output is a {type(output).__name__}")
         return change(output)
 
     return hook
 
 
-def _on_input(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
+def _on_input(
+    change: Callable[[torch.Tensor], torch.Tensor], rule: LearningRule, site: Site
+) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> Any:
+        if not args or not isinstance(args[0], torch.Tensor):
+            raise _no_tensor(rule, site, "it is called with keywords, or with something else")
         return (change(args[0]), *args[1:])
 
     return hook
+
+
+def _no_tensor(rule: LearningRule, site: Site, why: str) -> RuleError:
+    return RuleError(
+        f"the rule {rule.name!r} finds no tensor as the {rule.tap} of its site",
+        where=site.path,
+        why=why,
+        next_step="choose a block, or a module inside one",
+    )
 
 
 def _restore(module: nn.Module, own: Callable[..., Any] | None) -> None:
@@ -388,7 +401,3 @@ def _restore(module: nn.Module, own: Callable[..., Any] | None) -> None:
         del module.forward
     else:
         module.forward = own
-
-
-def _finite(tensor: torch.Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())

@@ -61,8 +61,8 @@ class Clock:
         seed: Of all draws of all rules.
         step: Optimizer steps done.
         micro: Forward passes done in this step.
-        checking: Whether every value and gradient is looked at for NaN (the first step, and when
-            a loss is not finite).
+        checking: Whether every value and gradient is looked at for NaN (the first step, and where
+            a loss or a gradient is not finite).
     """
 
     seed: int = 0

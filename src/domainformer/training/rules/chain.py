@@ -25,6 +25,7 @@ from domainformer.training.rules.base import (
     Slot,
     State,
 )
+from domainformer.training.rules.finite import all_finite, made_by
 from domainformer.training.rules.sites import find_sites
 
 
@@ -70,7 +71,11 @@ class Chain(LearningRule):
         """One rule after the other."""
         for key, rule in self._with("update"):
             own = Moment(moment.clock, key)
+            # Looked at before: rules may change gradients in place.
+            looks = own.clock.checking and all_finite(gradients.values())
             gradients, state[key] = rule.update(gradients, state[key], parameters, own)
+            if looks:
+                _check(rule, gradients, "gradient of the weights", own)
         return gradients, state
 
     def optimizer(
@@ -84,7 +89,11 @@ class Chain(LearningRule):
     def after_step(self, parameters: Parameters, state: State, moment: Moment) -> State:
         """One rule after the other."""
         for key, rule in self._with("after_step"):
-            state[key] = rule.after_step(parameters, state[key], Moment(moment.clock, key))
+            own = Moment(moment.clock, key)
+            looks = own.clock.checking and all_finite(parameters.values())
+            state[key] = rule.after_step(parameters, state[key], own)
+            if looks:
+                _check(rule, parameters, "weight", own)
         return state
 
     def evaluation_weights(
@@ -105,7 +114,10 @@ class Chain(LearningRule):
         for key, rule in self._with("auxiliary_loss"):
             own: Mapping[str, Any] = seen.values.get(key, {})
             mine = Seen(seen.model, seen.logits, seen.targets, seen.inputs, own)
-            loss, state[key] = rule.auxiliary_loss(mine, state[key], Moment(moment.clock, key))
+            when = Moment(moment.clock, key)
+            loss, state[key] = rule.auxiliary_loss(mine, state[key], when)
+            if when.clock.checking and all_finite([seen.logits]) and not all_finite([loss]):
+                raise made_by(rule, "term of the loss", where="", moment=when)
             total = total + loss
         return total, state
 
@@ -132,6 +144,12 @@ class Chain(LearningRule):
 
     def _with(self, step: str) -> list[tuple[str, LearningRule]]:
         return [(key, rule) for key, rule in self.keyed if step in rule.steps]
+
+
+def _check(rule: LearningRule, made: Mapping[str, torch.Tensor], what: str, moment: Moment) -> None:
+    for name, tensor in made.items():
+        if isinstance(tensor, torch.Tensor) and not all_finite([tensor]):
+            raise made_by(rule, what, where=name, moment=moment)
 
 
 def chain(*rules: LearningRule) -> Chain:

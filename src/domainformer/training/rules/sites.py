@@ -30,16 +30,20 @@ _WORDS = {
 def blocks_path(model: nn.Module) -> str | None:
     """The path of a model's list of blocks: the one with the most weights; None where none is.
 
+    Where a model names its backbone (``base_model``), lists beside it do not count.
+
     Example:
         >>> from domainformer.models import DomainTransformerConfig, DomainTransformerForCausalLM
         >>> config = DomainTransformerConfig.preset("tiny", vocab_size=9, num_hidden_layers=1)
         >>> blocks_path(DomainTransformerForCausalLM(config))
         'model.layers'
     """
+    backbone = getattr(model, "base_model", model)
+    inside = {id(module) for module in backbone.modules()}
     sizes = {
         path: sum(weight.numel() for weight in module.parameters())
         for path, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module)
+        if isinstance(module, nn.ModuleList) and len(module) and id(module) in inside
     }
     return max(sizes, key=sizes.__getitem__) if sizes else None
 
@@ -78,6 +82,8 @@ def site_names(model: nn.Module) -> dict[str, str]:
 def find_sites(model: nn.Module, patterns: Sequence[str], *, rule: str) -> list[Site]:
     """The modules that patterns name, in the model's own order, each once.
 
+    Containers (``blocks`` itself) are no sites: nothing calls them, so a rule would never act.
+
     Args:
         model: The model.
         patterns: As above.
@@ -86,7 +92,12 @@ def find_sites(model: nn.Module, patterns: Sequence[str], *, rule: str) -> list[
     Raises:
         RuleError: A pattern matches nothing; the nearest name is told.
     """
-    names = site_names(model)
+    modules = dict(model.named_modules())
+    names = {
+        name: path
+        for name, path in site_names(model).items()
+        if not isinstance(modules[path], nn.ModuleList | nn.ModuleDict)
+    }
     chosen: set[str] = set()
     for pattern in patterns:
         parts = pattern.split(".")
@@ -99,7 +110,7 @@ def find_sites(model: nn.Module, patterns: Sequence[str], *, rule: str) -> list[
                 next_step=nearest(pattern, offered),
             )
         chosen.update(found)
-    ordered = [(path, module) for path, module in model.named_modules() if path in chosen]
+    ordered = [(path, module) for path, module in modules.items() if path in chosen]
     return [Site(path, module, index) for index, (path, module) in enumerate(ordered)]
 
 
