@@ -169,3 +169,11 @@ def test_settings_out_of_range_are_refused():
         make_rules([{"label_smoothing": {"weight": 1.5}}])
     with pytest.raises(ConfigError, match="did you mean 'weight'"):
         make_rules([{"z_loss": {"wieght": 1}}])
+
+
+def test_matrices_are_multiplied_in_full_precision_under_autocast():
+    weight = torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+    rule = Orthogonality()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = rule.deviation(weight)
+    assert torch.equal(found, rule.deviation(weight))

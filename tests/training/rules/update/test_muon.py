@@ -227,3 +227,21 @@ def test_matrices_take_turns():
     moves = [p - b for p, b in zip(parameters, before, strict=True)]
     largest = torch.linalg.matrix_norm(torch.stack(moves), 2).max()
     assert 0.1 < largest < 0.22
+
+
+def test_the_step_of_adamw_is_loaded_onto_the_device_of_its_weights():
+    """A checkpoint is read onto the processor; the fused kernel wants everything in one place."""
+
+    def optimizer(device):
+        vector = nn.Parameter(torch.ones(3, device=device))
+        return MuonOptimizer([{"params": [vector], "method": "adamw"}]), vector
+
+    (trained, vector), (other, elsewhere) = optimizer("cpu"), optimizer("meta")
+    vector.grad = torch.ones(3)
+    trained.step()
+    other.load_state_dict(trained.state_dict())
+    assert {name: value.device.type for name, value in other.state[elsewhere].items()} == {
+        "step": "meta",
+        "exp_avg": "meta",
+        "exp_avg_sq": "meta",
+    }

@@ -67,5 +67,6 @@ class Orthogonality(AuxiliaryLoss):
         rows = exact(weight if weight.shape[0] <= weight.shape[1] else weight.T)
         if self.free_lengths:
             rows = F.normalize(rows, dim=-1)
-        gram = rows @ rows.T
+        with torch.autocast(rows.device.type, enabled=False):  # it would multiply in bf16
+            gram = rows @ rows.T
         return (gram - torch.eye(len(gram), device=gram.device)).square().sum() / len(gram)

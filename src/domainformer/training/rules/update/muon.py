@@ -151,6 +151,8 @@ class MuonOptimizer(torch.optim.Optimizer):
         names = ("momentum", "nesterov", "scale", "iterations", "smallest", "every", "precision")
         known = {name: Muon.model_fields[name].default for name in (*names, "betas", "eps")}
         own = {"lr": _LEARNING_RATE, "weight_decay": 0.0, "method": "muon", "turn": 0}
+        # AdamW's kernel reads its step on the device; torch loads it there where a group says so.
+        own["fused"] = True
         super().__init__(params, {**own, **known, **defaults})
         self._transposed = {id(parameter) for parameter in transposed}
 
