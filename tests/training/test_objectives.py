@@ -14,11 +14,12 @@ from domainformer.config import build
 from domainformer.data.dataset import DomainSequenceDataset
 from domainformer.data.simulate import simulate
 from domainformer.data.tokens import TokenizedEvents
-from domainformer.errors import ConfigError
+from domainformer.errors import ConfigError, RuleError
 from domainformer.inference import load_bundle
 from domainformer.models import Collator, DomainTransformerConfig, DomainTransformerForCausalLM
 from domainformer.training import RunConfig, pretrain, read_metrics
 from domainformer.training.config import TrainingConfig
+from domainformer.training.engine import event_rules
 from domainformer.training.objective_base import ObjectiveCollator, ObjectiveRows
 from domainformer.training.objective_config import ContrastiveConfig
 from domainformer.training.objective_contrastive import (
@@ -30,6 +31,7 @@ from domainformer.training.objective_contrastive import (
 from domainformer.training.objective_trainer import ObjectiveTrainer
 from domainformer.training.objectives import ObjectiveModel, count_batch
 from domainformer.training.plan import TrainPlan
+from domainformer.training.rules import attach, make_rules
 from domainformer.training.trainer import EventTrainer
 
 VOCAB = 40
@@ -420,3 +422,29 @@ def test_next_tokens_alone_take_the_plain_path(table, tmp_path, monkeypatch):
 def test_wrong_settings_are_told(training, message):
     with pytest.raises(ConfigError, match=message):
         build(RunConfig, {"training": training})
+
+
+def test_evaluation_takes_the_average_that_a_rule_keeps(tmp_path):
+    trainer = trainer_of(tmp_path, make_events(), TrainPlan(steps=1, rows=4))
+    with attach(make_rules(["ema_weights"]), trainer.model) as trainer.rules:
+        plain = trainer.evaluate()["eval_loss"]
+        trainer.rules.state["0:ema_weights"]["average"] = {
+            name: 2 * weight.detach() for name, weight in trainer.rules.parameters.items()
+        }
+        averaged = trainer.evaluate()["eval_loss"]
+        trainer.rules.keep_evaluation_weights()
+    trainer.rules = None
+    assert plain != averaged == trainer.evaluate()["eval_loss"]
+
+
+def test_rules_of_the_loss_are_for_next_tokens_alone(tmp_path):
+    config = config_for(tmp_path)
+    with pytest.raises(RuleError, match="'z_loss' adds to the loss of next tokens alone"):
+        event_rules(config.model_copy(update={"rules": ("z_loss",)}))
+
+
+def test_a_misspelt_rule_leaves_no_run_behind(tmp_path, table):
+    config = config_for(tmp_path).model_copy(update={"rules": ("z_los",)})
+    with pytest.raises(RuleError, match="z_loss"):
+        pretrain(config, table=table)
+    assert not (tmp_path / "run").exists()

@@ -52,7 +52,15 @@ from domainformer.training.progress import (
 )
 from domainformer.training.rules import Chain
 from domainformer.training.rules.config import configured_rules
-from domainformer.training.running import MODEL, RunResult, open_run, plan_of, result_of, train
+from domainformer.training.running import (
+    MODEL,
+    RunResult,
+    open_run,
+    plan_of,
+    record_rules,
+    result_of,
+    train,
+)
 from domainformer.training.session import reproducible
 
 
@@ -90,11 +98,12 @@ def pretrain(
     """
     # A mistake in the model shall show before the table is tokenized.
     model_settings(config.model, 1024, config.training.context)
+    rules, sources = event_rules(config)
     run = open_run(config.output.root, config.output.name, config, kind="pretrain")
     if run.record.status == "finished":
         return result_of(run)
-    rules = event_rules(config, run)
     with run, reproducible(config.training.seed, threads=config.training.threads):
+        record_rules(run, rules, sources)
         tell = say_nothing if config.training.quiet else say
         prepared = prepare(config, run, table=table, schema=schema, say=tell)
         settings = model_settings(config.model, prepared.vocab_size, config.training.context)
@@ -152,11 +161,12 @@ def train_objectives(
     return {**metrics, "eval_loss": losses.get("eval_loss"), **losses}
 
 
-def event_rules(config: RunConfig, run: Run) -> Chain:
-    """The learning rules of a run, recorded in its identity.
+def event_rules(config: RunConfig) -> tuple[Chain, dict[str, str]]:
+    """The learning rules of a run on events, and the hash of the source of each of the user's own.
 
     Raises:
-        RuleError: A rule changes what the model computes, which a bundle of events would not know.
+        RuleError: There is no such rule; it changes what the model computes, which a bundle of
+            events would not know; or it adds to a loss that consists of several objectives.
     """
     rules, sources = configured_rules(config)
     structural = [rule.name for rule in rules.rules if rule.changes_function]
@@ -167,8 +177,15 @@ def event_rules(config: RunConfig, run: Run) -> Chain:
             why="the model of events is used without rules: it would not be the trained one",
             next_step="choose it in model.overrides where there is such a setting, or leave it out",
         )
-    run.update(rules=[key for key, _ in rules.keyed], rule_sources=sources)
-    return rules
+    adds = [rule.name for rule in rules.rules if "auxiliary_loss" in rule.steps]
+    if adds and set(config.training.objectives.used) != {NEXT_TOKEN}:
+        raise RuleError(
+            f"the rule {adds[0]!r} adds to the loss of next tokens alone",
+            where="rules",
+            why=f"this run learns {', '.join(config.training.objectives.used)}",
+            next_step="leave it out, or train on next tokens alone",
+        )
+    return rules, sources
 
 
 def model_settings(config: ModelConfig, vocab_size: int, context: int) -> DomainTransformerConfig:

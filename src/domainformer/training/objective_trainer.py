@@ -73,7 +73,7 @@ class ObjectiveTrainer(EventTrainer):
         terms: Counter[str] = Counter()
         was_training = self.model.training
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._evaluation_weights():
             for batch in self.get_eval_dataloader(eval_dataset):
                 batch.pop(TOKENS, None)
                 counts = count_batch(batch)

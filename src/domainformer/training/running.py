@@ -19,6 +19,7 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback
 
 from domainformer.data.dataset import DomainSequenceDataset
+from domainformer.errors import RuleError
 from domainformer.run import RUN_FILE, Run, RunRecord, resume_run, run_directory, start_run
 from domainformer.training.checkpoints import newest_checkpoint
 from domainformer.training.config import MAY_DIFFER_ON_RESUME
@@ -90,6 +91,30 @@ def result_of(run: Run) -> RunResult:
         split=dict(record.split or {}),
         record=record,
     )
+
+
+def record_rules(run: Run, rules: Chain, sources: Mapping[str, str]) -> None:
+    """Put the learning rules of a run into its identity.
+
+    Args:
+        run: The open run.
+        rules: All rules that it is trained with.
+        sources: Hash of the source of each of the user's own rules, by its name.
+
+    Raises:
+        RuleError: The run is continued, and a source is not what it was: half of its steps would
+            be those of another rule.
+    """
+    then = run.record.rule_sources
+    # What stopped before its first step owes nothing to the source that it was begun with.
+    if run.record.resolved and then != dict(sources):
+        changed = [name for name in sources if then.get(name) != sources[name]]
+        raise RuleError(
+            f"the source of learning rules changed since the run {run.record.name} was started",
+            where=", ".join(changed) or ", ".join(then),
+            next_step="put it back as it was, or start another run",
+        )
+    run.update(rules=[key for key, _ in rules.keyed], rule_sources=dict(sources))
 
 
 def plan_of(

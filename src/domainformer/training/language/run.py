@@ -50,6 +50,7 @@ from domainformer.training.running import (
     RunResult,
     open_run,
     plan_of,
+    record_rules,
     result_of,
 )
 from domainformer.training.running import train as train_rows
@@ -163,9 +164,8 @@ def _identify(
             "validation_characters": windows.characters,
             "changes": texts.changes,
         },
-        rules=[key for key, _ in rules.keyed],
-        rule_sources=sources,
     )
+    record_rules(run, rules, sources)
 
 
 def _train(
