@@ -24,6 +24,7 @@ from domainformer.training.fusion_targets import Floats
 from domainformer.training.optimizer import choose_precision
 from domainformer.training.plan import TrainPlan, device
 from domainformer.training.trainer import EventTrainer
+from domainformer.training.trainer_parts import Batch
 
 
 class FusionTrainer(EventTrainer):
@@ -48,9 +49,9 @@ class FusionTrainer(EventTrainer):
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
         return self.optimizer
 
-    def count_targets(self, labels: torch.Tensor) -> int:
+    def count_targets(self, batch: Batch) -> int:
         """Rows with at least one known label."""
-        return int((~torch.isnan(labels)).any(dim=1).sum())
+        return int((~torch.isnan(batch["labels"])).any(dim=1).sum())
 
 
 def fusion_groups(model: JointFusionModel, config: FusionConfig) -> list[dict[str, Any]]:
