@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import AutoTokenizer
 
 from domainformer.artifacts import fingerprint, sha256_file
@@ -34,6 +35,12 @@ from domainformer.training.language.config import TextDataConfig, TextRunConfig
 
 TOKENIZER_FOLDER = "tokenizer"
 _DEFAULT_POLICY: Policy = "printable+newline+tab"
+# data.unknown is about the policy: a character that it admits may still be absent in training.
+_REMEDY_OF_OURS = "choose tokenizer.alphabet=ascii, or split the text otherwise"
+_REMEDY_OF_REGISTERED = (
+    "correct the text, normalise it (data.policy=printable+newline+tab), or take a model that was "
+    "trained with tokenizer.alphabet=ascii"
+)
 
 
 @dataclass(frozen=True)
@@ -119,10 +126,15 @@ def make_adapter(config: TextRunConfig, texts: Texts, folder: Path) -> BaseAdapt
     """
     context = config.training.context
     if config.model_name is not None:
-        adapter = Registry(config.registry.root).load(config.model_name)
+        # Most models are published in bfloat16, whose steps swallow small updates of a weight:
+        # master weights are float32, and training.precision says what products are made in.
+        adapter = Registry(config.registry.root).load(config.model_name, dtype=torch.float32)
         if adapter.tokenizer is None:
             raise ConfigError(
-                f"the model {config.model_name!r} has no tokenizer", where="model_name"
+                f"the model {config.model_name!r} has no tokenizer",
+                where="model_name",
+                why="its folder has none of its own, and another's ids would mean other things",
+                next_step="import it again from a folder that holds its tokenizer's files",
             )
         check_context(adapter, context)
         return adapter
@@ -199,8 +211,13 @@ def tokenizer_fingerprint(folder: Path) -> str:
     return fingerprint({path.name: sha256_file(path) for path in there})
 
 
-def encode(documents: Sequence[Document], adapter: BaseAdapter) -> list[np.ndarray]:
+def encode(documents: Sequence[Document], adapter: BaseAdapter, *, new: bool) -> list[np.ndarray]:
     """The ids of each document.
+
+    Args:
+        documents: Their text.
+        adapter: Its tokenizer reads them.
+        new: Whether the tokenizer is the run's own, which may be chosen otherwise.
 
     Raises:
         InputError: The tokenizer does not know a character; the document is named.
@@ -211,10 +228,13 @@ def encode(documents: Sequence[Document], adapter: BaseAdapter) -> list[np.ndarr
         try:
             ids = reader(document.text)
         except Exception as error:
+            where = getattr(error, "where", None)
+            part = f", counted from character {document.start:,} on" if document.start else ""
             raise InputError(
                 f"{document.name} cannot be encoded",
-                why=str(error).strip().splitlines()[0],
-                next_step="choose tokenizer.alphabet: ascii, or data.unknown: replace",
+                where=where and where + part,
+                why=getattr(error, "what", None) or str(error).strip().splitlines()[0],
+                next_step=_REMEDY_OF_OURS if new else _REMEDY_OF_REGISTERED,
             ) from error
         encoded.append(np.asarray(ids, dtype=np.int64))
     return encoded
@@ -258,7 +278,8 @@ def make_windows(config: TextRunConfig, texts: Texts, adapter: BaseAdapter) -> W
     )
     names = [document.name for document in texts.train]
     tokenizer: Any = adapter.tokenizer
-    scored = encode(texts.validation, adapter)
+    new = config.model_name is None
+    scored = encode(texts.validation, adapter, new=new)
     validation = builder.build_scoring(
         scored,
         history=config.evaluation.history,
@@ -268,7 +289,9 @@ def make_windows(config: TextRunConfig, texts: Texts, adapter: BaseAdapter) -> W
     first = scored[:1] if crosses else scored
     unscored = sum(len(str(tokenizer.decode(ids[:1]))) for ids in first if len(ids))
     return Windows(
-        train=builder.build(encode(texts.train, adapter), seed=config.training.seed, names=names),
+        train=builder.build(
+            encode(texts.train, adapter, new=new), seed=config.training.seed, names=names
+        ),
         validation=validation,
         characters=sum(len(document.text) for document in texts.validation) - unscored,
     )

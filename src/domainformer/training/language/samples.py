@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from domainformer.artifacts import write_text
 from domainformer.training.language.config import SamplingConfig
-from domainformer.training.language.sampling import sample
+from domainformer.training.language.sampling import encode_prompt, sample
 
 SAMPLES_FILE = "samples.jsonl"
 
@@ -26,6 +26,9 @@ class Samples(TrainerCallback):
         context: Tokens that it was trained to see.
         beginning: The prompt where the configuration has none.
         after: Samples beyond this step are dropped first: a resumed run writes them again.
+
+    Raises:
+        InputError: The tokenizer cannot read a prompt.
     """
 
     def __init__(
@@ -42,6 +45,9 @@ class Samples(TrainerCallback):
         self._path, self._config, self._context = path, config, context
         self._model, self._tokenizer = model, tokenizer
         self._prompts = config.prompts or (beginning,)
+        if config.every != 0:
+            for prompt in self._prompts:  # a prompt that fails shall fail before the training
+                encode_prompt(tokenizer, prompt, where="sampling.prompts")
         kept = [one for one in read_samples(path) if one["step"] <= after]
         write_text(path, "".join(_line(one) for one in kept))
 

@@ -13,6 +13,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from domainformer.data.text_policy import describe_character
 from domainformer.errors import InputError
 
 
@@ -100,8 +101,13 @@ def sample(model: Any, tokenizer: Any, prompt: str = "\n", **settings: Any) -> s
     return prompt + "".join(stream(model, tokenizer, prompt, **settings))
 
 
-def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: Any, prompt: str, *, where: str | None = None) -> list[int]:
     """The ids of a prompt.
+
+    Args:
+        tokenizer: Any of Hugging Face's interface.
+        prompt: The text.
+        where: Where it was given, for errors.
 
     Raises:
         InputError: The tokenizer does not know a character of it, or it is empty.
@@ -111,12 +117,25 @@ def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
     except Exception as error:
         raise InputError(
             f"the prompt {prompt!r} cannot be encoded",
-            why=str(error).splitlines()[0],
+            where=where,
+            why=_unknown(tokenizer, prompt) or str(error).strip().splitlines()[0],
             next_step="use characters of the training text",
         ) from error
     if not ids:
-        raise InputError("the prompt is empty", next_step="give at least one character")
+        raise InputError(
+            "the prompt is empty", where=where, next_step="give at least one character"
+        )
     return ids
+
+
+def _unknown(tokenizer: Any, prompt: str) -> str | None:
+    """The first character that the tokenizer cannot read by itself; its own words name none."""
+    for place, char in enumerate(prompt, start=1):
+        try:
+            tokenizer(char, add_special_tokens=False)
+        except Exception:  # noqa: BLE001 - tokenizers raise Exception itself
+            return f"character {place}, {describe_character(char)}, is not known to the tokenizer"
+    return None
 
 
 class _Draw:
