@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 # Forward and backward under autocast against fp32, on one core with avx512_bf16 and heads of 32 to
-# 64: 1.15 times as fast at width 128, 1.36 at 192, 1.55 at 256; more since attention of short documents
-# runs in fp32 (`fast_precision` of the layers): 1.6 at width 128. Where little is won, fp32 is kept.
+# 64: 1.15 times as fast at width 128, 1.36 at 192, 1.55 at 256; more since attention of short
+# documents runs in fp32 (`fast_precision` of the layers). Where little is won, fp32 is kept.
 BF16_MIN_WIDTH = 128
 
 
