@@ -53,3 +53,11 @@ def test_a_model_in_half_precision_is_trained_with_whole_weights(config_for, tmp
     # Updates of a millionth are below what bfloat16 can tell at these sizes.
     moved = [not torch.equal(after[name], before[name].float()) for name in before]
     assert all(moved)
+
+
+def test_a_file_shorter_than_one_window_is_told_as_that(config_for, tmp_path):
+    text = tmp_path / "short.txt"
+    text.write_text("short")  # its last character is the validation part, and new
+    with pytest.raises(InputError, match="window") as told:
+        train(config_for(tmp_path, "run", f"data.path={text}"))
+    assert "short.txt" in str(told.value)

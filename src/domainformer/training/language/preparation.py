@@ -279,6 +279,10 @@ def make_windows(config: TextRunConfig, texts: Texts, adapter: BaseAdapter) -> W
     names = [document.name for document in texts.train]
     tokenizer: Any = adapter.tokenizer
     new = config.model_name is None
+    # Training text first: where it is too short for one window, that is the error to tell.
+    train = builder.build(
+        encode(texts.train, adapter, new=new), seed=config.training.seed, names=names
+    )
     scored = encode(texts.validation, adapter, new=new)
     validation = builder.build_scoring(
         scored,
@@ -289,9 +293,7 @@ def make_windows(config: TextRunConfig, texts: Texts, adapter: BaseAdapter) -> W
     first = scored[:1] if crosses else scored
     unscored = sum(len(str(tokenizer.decode(ids[:1]))) for ids in first if len(ids))
     return Windows(
-        train=builder.build(
-            encode(texts.train, adapter, new=new), seed=config.training.seed, names=names
-        ),
+        train=train,
         validation=validation,
         characters=sum(len(document.text) for document in texts.validation) - unscored,
     )
