@@ -65,7 +65,7 @@ def test_what_was_written_is_read(tmp_path, make_events, vocab_size, roles):
 
 
 @given(seed=st.integers(0, 50), cuts=st.lists(st.integers(0, 7), max_size=3))
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 def test_shards_read_as_one(tmp_path_factory, make_events, seed, cuts):
     events = make_events(seed)
     shards = cut(events, *sorted(cuts))

@@ -109,13 +109,18 @@ class RunComparison:
     def render(self) -> RenderableType:
         """The table for a terminal: ``rich.print(comparison.render())``."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        table.add_column("setting", overflow="fold")
+        # What is compared is read first: on a narrow terminal it is the last to be cut.
+        names = max((len(group.name) for group in self.groups), default=0)
+        table.add_column("setting", overflow="fold", min_width=min(names, _NAME_WIDTH))
         heads = ("seeds", f"{self.metric} ± s.e.", "Δ [95 %]", "p", "test", "")
         for head in heads:
             table.add_column(head, justify="left" if head in ("test", "") else "right")
         for group in self.groups:
             table.add_row(*_cells(group))
         return Lines(table, *(Text(f"- {note}") for note in self.notes))
+
+
+_NAME_WIDTH = 24
 
 
 def _cells(group: RunGroup) -> list[Text]:

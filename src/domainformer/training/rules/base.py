@@ -149,6 +149,8 @@ class Seen:
     def scored(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [N, V] and targets [N] of the positions that are scored."""
         kept = self.targets.ne(-100)
+        if bool(kept.all()):  # nothing to pick: a view, whose gradient costs nothing
+            return self.logits.flatten(0, -2), self.targets.flatten()
         return self.logits[kept], self.targets[kept]
 
 

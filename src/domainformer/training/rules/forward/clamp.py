@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from torch.nn import functional as F
 
 from domainformer.training.rules.base import LearningRule, Moment, Site, State
 
@@ -46,4 +47,5 @@ class ActivationClamp(LearningRule):
         """Clamp."""
         if self.smooth:
             return self.limit * torch.tanh(value / self.limit), state
-        return value.clamp(-self.limit, self.limit), state
+        # The gradient of `clamp` takes five times as long in bf16 on a processor.
+        return F.hardtanh(value, -self.limit, self.limit), state
