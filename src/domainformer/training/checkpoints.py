@@ -9,6 +9,7 @@ and renamed (:func:`domainformer.artifacts.staged_directory`): it is whole or no
         config.json          architecture      scheduler.pt   position in the schedule
         rng.pt               generators        trainer_state.json   counters, best loss so far
         rules.pt             state of learning rules, where there are any
+        window.json          what the next line of the log will be the mean of
         position.json        what the position in the data counts in
         manifest.json        sizes and SHA-256 of all of these
 
@@ -44,6 +45,7 @@ RNG = "rng.pt"
 STATE = "trainer_state.json"
 POSITION = "position.json"
 RULES = "rules.pt"
+WINDOW = "window.json"
 PIECES = (WEIGHTS, OPTIMIZER, SCHEDULER, RNG, STATE, POSITION)
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -83,6 +85,7 @@ def save_checkpoint(
     state: Mapping[str, Any],
     position: Mapping[str, Any],
     rules: Mapping[str, Any] | None = None,
+    window: Mapping[str, Any] | None = None,
     origin: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a checkpoint, whole or not at all.
@@ -96,6 +99,7 @@ def save_checkpoint(
         state: Counters of the trainer (plain data).
         position: What the position in the data counts in (plain data).
         rules: State of the learning rules; None where there are none.
+        window: Losses that were not logged yet (plain data).
         origin: What the weights came from (the parent's name, the architecture), for the manifest.
 
     Raises:
@@ -115,6 +119,7 @@ def save_checkpoint(
             torch.save(rng_state(), staging / RNG)
             if rules is not None:
                 torch.save(rules, staging / RULES)
+            (staging / WINDOW).write_text(json.dumps(dict(window or {})), encoding="utf-8")
             (staging / STATE).write_text(json.dumps(dict(state), indent=2), encoding="utf-8")
             (staging / POSITION).write_text(json.dumps(dict(position)), encoding="utf-8")
     except ArtifactError as error:
@@ -245,6 +250,12 @@ def load_rules(path: Path) -> Any:
             next_step="resume with the rules that the run was started with",
         )
     return _load(path / RULES)
+
+
+def load_window(path: Path) -> dict[str, Any]:
+    """Losses that were not logged yet; nothing in checkpoints of older versions."""
+    place = path / WINDOW
+    return dict(json.loads(place.read_text(encoding="utf-8"))) if place.is_file() else {}
 
 
 def rng_state() -> dict[str, Any]:

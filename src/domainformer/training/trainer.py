@@ -106,6 +106,10 @@ class EventTrainer(Trainer):
         self._trainable = trainable(model)
         self.rules = rules
         self._origin = origin
+        # The losses since the last line of the log, and the step of that line: the Trainer's own
+        # begin anew where a run is resumed, and its log would not be that of an uninterrupted run.
+        self._losses: torch.Tensor | None = None
+        self._logged_step = 0
         self._stepped = model if plan.compile is None else compiled(model, plan.compile)
 
     # Data
@@ -193,7 +197,9 @@ class EventTrainer(Trainer):
         loss.backward()
         if self.rules is not None:
             self.rules.clock.micro += 1
-        return loss.detach()
+        told = loss.detach()
+        self._losses = told if self._losses is None else self._losses + told
+        return told
 
     def _forward(self, inputs: Batch, num_items_in_batch: Any) -> torch.Tensor:
         """The loss of a pass, as its share of the optimizer step."""
@@ -262,6 +268,10 @@ class EventTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Tell the watchers, who keep it; refuse to go on with a loss that is not finite."""
+        if "loss" in logs and self._losses is not None:
+            steps = max(1, self.state.global_step - self._logged_step)
+            logs = {**logs, "loss": float(self._losses) / steps}
+            self._losses, self._logged_step = None, self.state.global_step
         if self.rules is not None:
             logs = {**logs, **self.rules.metrics()}
         if not math.isfinite(logs.get("loss", 0.0)):
@@ -337,6 +347,10 @@ class EventTrainer(Trainer):
             state=asdict(self.state),
             position=self.position,
             rules=None if self.rules is None else self.rules.state_dict(),
+            window={
+                "losses": None if self._losses is None else float(self._losses),
+                "logged_step": self._logged_step,
+            },
             origin=self._origin,
         )
         best = self.state.best_global_step
@@ -351,6 +365,11 @@ class EventTrainer(Trainer):
         if checkpoint is not None:
             checkpoints.load_training_state(Path(checkpoint), self.optimizer, self.lr_scheduler)
             self._load_rules(Path(checkpoint))
+            window = checkpoints.load_window(Path(checkpoint))
+            losses = window.get("losses")
+            place = self.args.device
+            self._losses = None if losses is None else torch.tensor(losses, device=place)
+            self._logged_step = int(window.get("logged_step", self.state.global_step))
 
     def _load_rules(self, path: Path) -> None:
         if self.rules is not None:

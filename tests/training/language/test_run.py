@@ -195,6 +195,27 @@ def flat(value):
     return value.tolist() if isinstance(value, torch.Tensor) else value
 
 
+@pytest.mark.parametrize("forgets", [False, True], ids=["keeps", "forgets"])
+def test_a_line_of_the_log_that_spans_a_kill_is_the_same(
+    config_for, tmp_path, monkeypatch, forgets
+):
+    # Killed at step 6, where the next line is the mean of steps 6 to 10.
+    log = "training.log_every=5"
+    straight = train(config_for(tmp_path, "straight", log))
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        stopped_after(patch, 6)
+        train(config_for(tmp_path, "resumed", log))
+    if forgets:
+        monkeypatch.setattr(checkpoints, "load_window", lambda path: {})
+    resumed = train(config_for(tmp_path, "resumed", log, "training.resume=true"))
+    told = [
+        [(row["step"], row["loss"]) for row in read_metrics(run / "metrics.jsonl") if "loss" in row]
+        for run in (straight.run_dir, resumed.run_dir)
+    ]
+    assert [step for step, _ in told[0]] == [5, 10, 12]
+    assert (told[0] == told[1]) != forgets
+
+
 @pytest.mark.parametrize(
     "dropped",
     [
