@@ -149,6 +149,7 @@ def test_code_of_rules_is_known_by_its_source(tmp_path):
     assert run("c", "mine.py", "y") != run("d", "mine.py", "x")
 
 
+@pytest.mark.slow
 def test_what_a_model_writes_on_the_way_does_not_change_it(tmp_path):
     """Samples are inert, as the hash says: the same bits with and without."""
     (tmp_path / "a.txt").write_text("the cat sat on the mat and looked at the rat. " * 20)

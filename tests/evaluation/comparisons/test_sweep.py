@@ -166,6 +166,7 @@ def test_how_long_is_one_setting_whatever_the_base_says(grid):
     assert len({cell.folder.parent for cell in cells}) == 2
 
 
+@pytest.mark.slow
 def test_real_trainings(tmp_path):
     """Tiny ones, and the comparison of what came out."""
     base = tmp_path / "base.yaml"

@@ -361,6 +361,7 @@ def test_resuming_needs_neither_registry_nor_model_section(config_for, tmp_path,
     assert result.metrics["steps"] == 12
 
 
+@pytest.mark.slow
 def test_compiled_training_is_checked_and_equals_eager_training(config_for, tmp_path):
     eager = train(config_for(tmp_path, "eager"))
     compiled = train(config_for(tmp_path, "compiled", "training.compile=aot_eager"))
