@@ -54,6 +54,7 @@ class Attached:
         self._sites = self.rules.sites_of(model)
         self._states: dict[str, State] = {_CHAIN: self.rules.init(model, ())}
         self._values: dict[str, dict[str, torch.Tensor]] = {}
+        self._optimizer_hooks: list[Any] = []
 
     @property
     def state(self) -> State:
@@ -299,7 +300,6 @@ class Attached:
             own.update(copy.deepcopy(dict(state["rules"][key])))
 
     def __enter__(self) -> Attached:
-        self._optimizer_hooks: list[Any] = []
         self._stack = contextlib.ExitStack()
         self._stack.enter_context(self.installed())
         return self
@@ -308,6 +308,7 @@ class Attached:
         self._stack.close()
         for handle in self._optimizer_hooks:
             handle.remove()
+        self._optimizer_hooks = []
         self._values = {}
 
 

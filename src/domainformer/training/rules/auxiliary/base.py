@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import ClassVar
 
 import torch
@@ -24,9 +25,9 @@ class AuxiliaryLoss(LearningRule):
 
     weight: float = Field(default=1.0, ge=0)
 
+    @abc.abstractmethod
     def term(self, seen: Seen, state: State) -> torch.Tensor:
         """The term, a scalar."""
-        raise NotImplementedError
 
     def auxiliary_loss(
         self, seen: Seen, state: State, moment: Moment
