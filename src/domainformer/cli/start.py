@@ -117,10 +117,11 @@ def recipes_copy(
 ) -> None:
     """Copy a recipe here, to edit."""
     from domainformer.training import copy_recipe
+    from domainformer.training.recipes import command_of
 
     target = copy_recipe(name, fresh_file(output or Path(f"{name}.yaml"), overwrite))
     results.print(str(target), markup=False)
-    next_command(f"domainformer pretrain {target}")
+    next_command(command_of(target, name))
 
 
 def env(as_json: bool = JSON) -> None:

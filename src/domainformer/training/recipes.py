@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,3 +55,20 @@ def copy_recipe(name: str, target: str | Path) -> Path:
     target = Path(target)
     write_text(target, recipes[name].path.read_text(encoding="utf-8"))
     return target
+
+
+def command_of(path: Path, name: str) -> str:
+    """The command that runs a copy of a recipe, as the recipe's head has it.
+
+    Args:
+        path: The copy.
+        name: Of the recipe, which the head calls ``{name}.yaml``.
+
+    Example:
+        >>> import tempfile
+        >>> mine = copy_recipe("shakespeare_char", Path(tempfile.mkdtemp()) / "mine.yaml")
+        >>> command_of(mine, "shakespeare_char").split()[:2]
+        ['domainformer', 'train']
+    """
+    head = re.search(rf"^# +(domainformer .*?){re.escape(name)}\.yaml", path.read_text(), re.M)
+    return f"{head[1] if head else 'domainformer pretrain '}{path}"
