@@ -8,12 +8,15 @@ Each says what is wrong, where it is (file, row, column), why, and the next step
     │   ├── SchemaError                 a schema that contradicts itself or the table
     │   ├── DataError                   a table, file, row or column
     │   ├── TokenizerError              a tokenizer that cannot do what was asked
-    │   └── RuleError                   a learning rule, its site, or what it gave back
+    │   ├── RuleError                   a learning rule, its site, or what it gave back
+    │   └── SurgeryError                a change of a model that it does not allow
     ├── ArtifactError                   something on disk is missing, incomplete or damaged
     │   ├── StoreError                  a token store
     │   ├── CheckpointError             a training checkpoint
     │   ├── RegistryError               a registry of models, or a model folder for one
     │   └── FingerprintError            parts that were not made for each other
+    ├── AdapterError                    a model of the user's own cannot be adapted as it is
+    │   └── UnresolvedInput             an argument of its forward has no source
     ├── ComparisonError                 runs that cannot be set beside each other
     └── MissingExtraError (ImportError) an optional dependency is not installed
         └── MissingProgramError         a program that it runs on is not installed
@@ -82,6 +85,10 @@ class RuleError(InputError):
     """A learning rule cannot be attached, or gave back what it must not."""
 
 
+class SurgeryError(InputError):
+    """A model cannot be changed as it was asked."""
+
+
 class ArtifactError(DomainformerError):
     """Something on disk is missing, incomplete or damaged."""
 
@@ -100,6 +107,38 @@ class RegistryError(ArtifactError):
 
 class FingerprintError(ArtifactError):
     """Two parts were put together that were not made for each other."""
+
+
+class AdapterError(DomainformerError):
+    """A model of the user's own cannot be adapted as it is."""
+
+
+class UnresolvedInput(AdapterError):  # noqa: N818 - the name says what it is
+    """An argument of a model's ``forward`` has no source; nothing is put in its place.
+
+    Args:
+        what: One sentence that names the argument.
+        names: The arguments that have none.
+        candidates: What could provide them, best first.
+        where: File and line.
+        why: Why none of them was taken.
+        next_step: What the reader can do now; the candidates by default.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        names: Iterable[str] = (),
+        candidates: Iterable[str] = (),
+        where: str | None = None,
+        why: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        self.names, self.candidates = tuple(names), tuple(candidates)
+        if next_step is None and self.candidates:
+            next_step = f"candidates: {', '.join(self.candidates)}"
+        super().__init__(what, where=where, why=why, next_step=next_step)
 
 
 class ComparisonError(DomainformerError):
