@@ -116,6 +116,7 @@ if TYPE_CHECKING:
         QwenAdapter,
         adapter_for,
         pool_hidden,
+        surgery,
     )
     from domainformer.registry import Entry, Lineage, Registry, import_model
     from domainformer.reports import write_report
@@ -250,6 +251,7 @@ __all__ = [
     "QwenAdapter",
     "AutoModelAdapter",
     "adapter_for",
+    "surgery",
     "Registry",
     "Entry",
     "Lineage",
@@ -410,6 +412,7 @@ _PACKAGES = {
         "QwenAdapter",
         "adapter_for",
         "pool_hidden",
+        "surgery",
     ),
     "registry": ("Entry", "Lineage", "Registry", "import_model"),
     "reports": ("write_report",),

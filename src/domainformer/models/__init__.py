@@ -7,7 +7,8 @@ inputs, hidden states to one vector per document).
 
 ``fusion.py`` (with ``configuration_fusion.py`` and ``numeric.py``) joins a history with tabular
 features; ``item_transformer.py`` (with ``item_softmax.py``) scores all items of a catalogue;
-``families/`` opens language models of any family, this one and others, behind one interface.
+``families/`` opens language models of any family, this one and others, behind one interface;
+``surgery/`` changes what a model is made of.
 
 The first four are copied into every saved model, so that it opens with ``trust_remote_code=True``
 where domainformer is not installed: they import torch, transformers and each other, relatively,
@@ -24,6 +25,7 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
+from domainformer.models import surgery
 from domainformer.models.batching import IGNORED_LABEL, Collator, Pooling, pool_hidden
 from domainformer.models.configuration_domain_transformer import PRESETS, DomainTransformerConfig
 from domainformer.models.configuration_fusion import JointFusionConfig
@@ -95,4 +97,5 @@ __all__ = [
     "AutoModelAdapter",
     "adapter_for",
     "adapter_class",
+    "surgery",
 ]

@@ -1,0 +1,95 @@
+"""The proof after an operation: would the configuration build the very model that is there?
+
+Names and shapes of all weights, and the plain attributes of the parts (``layer_idx``, kinds of
+attention, widths), are held against a model that is built anew from the configuration, without
+memory. What saving and loading would not bring back is refused before it can be saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from domainformer.errors import SurgeryError
+from domainformer.models.surgery.undo import UndoPoint
+from domainformer.models.surgery.wrappers import described, inner
+
+# What a user switches, and says nothing of the architecture.
+_SWITCHES = {"training", "gradient_checkpointing", "p", "dropout", "inplace"}
+
+
+@contextlib.contextmanager
+def proven(model: nn.Module) -> Iterator[None]:
+    """Carry out an operation on a model in place; undo it where it fails or cannot be saved.
+
+    Args:
+        model: Any module; only a Hugging Face one can be held against its configuration. The
+            operation may replace weights and parts, not write into them.
+
+    Raises:
+        SurgeryError: The configuration would build another model.
+    """
+    own = inner(model)
+    point = UndoPoint(model, weights=False)
+    before = _differences(own)
+    try:
+        yield
+        # What the user had changed before is no fault of the operation.
+        wrong = sorted(_differences(own) - before)
+        if wrong:
+            raise SurgeryError(
+                f"{described(model)} cannot be changed in this way",
+                why=f"its configuration would build another one: {wrong[0]}"
+                + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""),
+                next_step="nothing was changed; build the smaller model and copy its weights",
+            )
+    except BaseException:
+        point.undo()
+        raise
+
+
+def _differences(model: nn.Module) -> set[str]:
+    """In what a model is not what its configuration builds; nothing for other modules."""
+    if not isinstance(model, PreTrainedModel) or _takes_more(model):
+        return set()
+    built = _built(model)
+    here, there = _facts(model), _facts(built)
+    names = here.keys() | there.keys()
+    return {
+        f"{name} is {here.get(name, 'missing')} here and {there.get(name, 'missing')} there"
+        for name in names
+        if here.get(name) != there.get(name)
+    }
+
+
+def _takes_more(model: PreTrainedModel) -> bool:
+    """Whether a configuration alone does not build the class (wrappers of others' modules)."""
+    return type(model).config_class is None or model.config.model_type == "universal"
+
+
+def _built(model: PreTrainedModel) -> Any:
+    # Through plain data, as saving goes: what the configuration derives is derived again.
+    config: Any = type(model.config).from_dict(model.config.to_dict())
+    config._attn_implementation = model.config._attn_implementation
+    try:
+        with torch.device("meta"):
+            return type(model)(config)
+    except (RuntimeError, NotImplementedError):  # some families compute with values at once
+        with torch.random.fork_rng(devices=[]):
+            return type(model)(config)
+
+
+def _facts(model: nn.Module) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        name: tuple(value.shape) for name, value in model.state_dict(keep_vars=True).items()
+    }
+    for path, part in model.named_modules():
+        for name, value in vars(part).items():
+            if isinstance(value, (int, str)) and name not in _SWITCHES and name[0] != "_":
+                facts[f"{path}.{name}"] = value
+    return facts
