@@ -76,9 +76,18 @@ def read_texts(source: str | Path) -> list[Document]:
         >>> [(document.name, document.text) for document in read_texts(folder)]
         [('a.txt', 'first'), ('b.txt', 'second')]
     """
+    return [_read(path, name) for path, name in text_files(source)]
+
+
+def text_files(source: str | Path) -> list[tuple[Path, str]]:
+    """The files that :func:`read_texts` reads, with their names, in its order.
+
+    Raises:
+        DataError: Nothing is there.
+    """
     path = Path(source)
     if path.is_file():
-        return [_read(path, path.name)]
+        return [(path, path.name)]
     if path.is_dir():
         base, pattern = path, "**/*.txt"
     elif glob.has_magic(str(source)):
@@ -97,7 +106,7 @@ def read_texts(source: str | Path) -> list[Document]:
             why=f"no file matches {pattern}",
             next_step="give a file, a folder of .txt files, or a pattern such as 'books/*.md'",
         )
-    return [_read(base / name, name) for name in names]
+    return [(base / name, name) for name in names]
 
 
 def split_text(
@@ -196,13 +205,27 @@ def _read(path: Path, name: str) -> Document:
     except OSError as error:
         raise DataError(f"{path} cannot be read", why=str(error), next_step="check it") from error
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path} is not UTF-8",
-            where=f"line {line}, byte {error.start + 1:,} of the file",
-            why=f"{error.reason}: 0x{data[error.start]:02x}",
-            next_step="convert it, for example with iconv -f latin1 -t utf-8",
-        ) from error
+        # Counted from the end: a byte order mark is not part of what the error quotes.
+        byte = len(data) - len(error.object) + error.start
+        line = data.count(b"\n", 0, byte) + 1
+        raise not_utf8(path, error, line=line, byte=byte + 1) from error
     if not text:
         raise DataError(f"{path} is empty", next_step="remove it, or give another file")
     return Document(name, text)
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError, *, line: int, byte: int) -> DataError:
+    """The error of a file that is not UTF-8.
+
+    Args:
+        path: The file.
+        error: Its ``start`` is the place in its own ``object``.
+        line: Of the first byte that is wrong, from 1 on.
+        byte: Its number in the file, from 1 on.
+    """
+    return DataError(
+        f"{path} is not UTF-8",
+        where=f"line {line}, byte {byte:,} of the file",
+        why=f"{error.reason}: 0x{error.object[error.start]:02x}",
+        next_step="convert it, for example with iconv -f latin1 -t utf-8",
+    )

@@ -6,7 +6,7 @@
     slots.py              how the fields share one vocabulary; the positions of an event
     semantic/             entities as a few codes, from what they are like
     merges/               one token for what often occurs together (ActionPiece)
-    language/             plain text for language models: one id per character
+    language/             plain text for language models: characters, BPE
     domain.py             DomainTokenizer: fit, encode, decode, save: start here
     statistics/, fitting.py                          what a fit knows: mergeable, bounded
     encoder.py, spans.py, kernels/                   its bulk path: columns, codes, ids
@@ -56,7 +56,13 @@ from domainformer.tokenizers.inspection import (
     render_vocabulary,
     validate_tokenizer,
 )
-from domainformer.tokenizers.language import CharacterTokenizer
+from domainformer.tokenizers.language import (
+    CharacterLevelTokenizer,
+    CharacterTokenizer,
+    FastBPETrainer,
+    SpecialTokens,
+    TrainedBPE,
+)
 from domainformer.tokenizers.merges import (
     ActionPieceMerges,
     MergesResult,
@@ -103,6 +109,10 @@ __all__ = [
     "CalendarTokenizer",
     "ElapsedTimeTokenizer",
     "CharacterTokenizer",
+    "CharacterLevelTokenizer",
+    "FastBPETrainer",
+    "TrainedBPE",
+    "SpecialTokens",
     "TextTokenizer",
     "train_bpe",
     "describe_tokenizer",

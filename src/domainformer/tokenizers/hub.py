@@ -93,7 +93,7 @@ def read_files(folder: Path) -> DomainTokenizer:
 
     state = _read_state(folder)
     schema = DomainSchema.from_yaml(folder / SCHEMA_FILE)
-    backend = _read_backend(folder / TOKENIZER_FILE)
+    backend = read_backend(folder / TOKENIZER_FILE)
     try:
         saved = [(schema.field(item["field"]), item["state"]) for item in state["fields"]]
         tokenizer = DomainTokenizer(schema, bpe_vocab_size=int(state["bpe_vocab_size"]))
@@ -165,6 +165,19 @@ def to_hf(tokenizer: DomainTokenizer) -> HFTokenizer:
         clean_up_tokenization_spaces=False,
         **_SPECIAL_NAMES,
     )
+
+
+def fast_tokenizer(backend: Tokenizer, settings: dict[str, Any]) -> HFTokenizer:
+    """A `transformers` tokenizer around a copy of a backend.
+
+    Args:
+        backend: The vocabulary, and how texts become ids.
+        settings: What ``tokenizer_config.json`` would say, but the class.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    copy = Tokenizer.from_str(backend.to_str())
+    return PreTrainedTokenizerFast(tokenizer_object=copy, **settings)
 
 
 def add_domain_tokens(
@@ -239,7 +252,12 @@ def _growth(item: dict[str, Any]) -> Growth:
     return Growth(str(item["parent"]), tuple(map(int, item["fields"])), int(item["pieces"]))
 
 
-def _read_backend(path: Path) -> Tokenizer:
+def read_backend(path: Path) -> Tokenizer:
+    """The backend that a ``tokenizer.json`` holds.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
     try:
         return Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:

@@ -72,7 +72,7 @@ def train_bpe(
             why=f"each of the {BYTES} bytes needs a token, so that any text can be encoded",
             next_step="set bpe_vocab_size to 256 or more; 4096 suits short descriptions",
         )
-    tokenizer = _with_byte_level(models.BPE())
+    tokenizer = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size + len(special_tokens),
         special_tokens=[AddedToken(t, special=True, normalized=False) for t in special_tokens],
@@ -90,7 +90,8 @@ def _repeated(texts: Sequence[str], counts: Sequence[int]) -> Iterator[str]:
             yield text
 
 
-def _with_byte_level(model: Any) -> Tokenizer:
+def byte_level(model: Any) -> Tokenizer:
+    """A tokenizer of UTF-8 bytes that cuts words by GPT-2's pattern."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -148,7 +149,7 @@ class BytePairModel:
         merges = [tuple(pair) for pair in model["merges"]]
         vocab = {token: index for index, token in enumerate(own)}
         self._vocab, self._merges = vocab, merges
-        self._tokenizer = _with_byte_level(models.BPE(vocab=vocab, merges=merges))
+        self._tokenizer = byte_level(models.BPE(vocab=vocab, merges=merges))
         self.spelt = [_token_bytes(token) for token in own]
         self.longest = max(map(len, self.spelt))
         self._fast = _tiktoken(self.spelt, vocab, merges) if fast else None
@@ -242,11 +243,12 @@ def _byte_of_character() -> dict[str, int]:
     return table | {chr(BYTES + index): byte for index, byte in enumerate(hidden)}
 
 
-_BYTE_OF = _byte_of_character()
+BYTE_OF = _byte_of_character()
+"""Character of the byte-level alphabet → byte."""
 
 
 def _token_bytes(token: str) -> bytes:
-    return bytes(_BYTE_OF[character] for character in token)
+    return bytes(BYTE_OF[character] for character in token)
 
 
 def _tiktoken(
