@@ -8,6 +8,8 @@ STAMP  := $(VENV)/.installed
 
 export TOKENIZERS_PARALLELISM := false
 export HF_HUB_OFFLINE := 1
+# Compiled tests are kept: without them each process of the tests rewrites every file again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow lint types layers quick notebooks format clean
 
@@ -34,8 +36,9 @@ layers: $(STAMP)
 	$(BIN)/lint-imports
 
 # Two processes with one thread each; a file's tests stay together, for they share what it trained.
+# Files run as they are found: the many short doctests come last, so that both end together.
 quick: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --durations=15
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -q -m slow --durations=15
