@@ -65,6 +65,26 @@ def test_the_same_call_gives_the_same_model():
     assert (one != other).any()
 
 
+def test_the_best_settings_take_turns_in_the_bag():
+    features, signal, _ = make_cases()
+    y = (signal > 0.5).astype(int)
+    asked = {**SMALL, "budget": 3, "finalists": 2, "bag": 4}
+    alone = GradientBoosting(**asked).fit(features, y)
+    mixed = GradientBoosting(**asked, mixed=2).fit(features, y)
+    assert mixed.tried == alone.tried  # the search is the same
+    texts = [one.model_to_string() for one in mixed.models]
+    assert texts[::2] == [one.model_to_string() for one in alone.models[::2]]
+    assert texts[1] != alone.models[1].model_to_string()
+    leaves = [one.params["num_leaves"] for one in mixed.models]
+    assert leaves == [one["settings"]["num_leaves"] for one in mixed.tried[:2]] * 2
+
+
+@pytest.mark.parametrize("asked", [{"mixed": 0}, {"mixed": 2, "finalists": 1}, {"mixed": 3}])
+def test_no_more_settings_are_mixed_than_there_are(asked):
+    with pytest.raises(ConfigError, match="mixed"):
+        GradientBoosting(**{**SMALL, "bag": 2, "finalists": 2, **asked})
+
+
 def test_inner_folds_keep_groups_together_and_classes_balanced():
     rng = np.random.default_rng(0)
     groups = rng.integers(200, size=600)

@@ -1,3 +1,4 @@
+import dataclasses
 import datetime as dt
 import itertools
 
@@ -153,11 +154,35 @@ def features_of_all(task, plan):
     return TaskFeatures.fit(task, task.examples, plan).transform(task, task.examples)
 
 
+def test_totals_are_left_out_where_records_get_longer():
+    """What describes whole records goes, what later cuts show alike stays."""
+    without = features_of(TASK, dataclasses.replace(PLAN, totals=False))
+    everything = features_of(TASK)
+    gone = set(everything.columns) - set(without.columns)
+    assert {"events", "tenure", "amount.sum", "amount/limit.count", "kind.usual"} <= gone
+    assert {"recency", "amount.mean", "a.count", "static.limit", "events.last_20"}.isdisjoint(gone)
+    assert without.equals(everything.select(without.columns))
+
+
+def test_a_horizon_adds_the_rhythm_and_looks_past_no_cut():
+    plan = dataclasses.replace(PLAN, horizon=30.0)
+    added = set(features_of(TASK, plan).columns) - set(features_of(TASK).columns)
+    assert all(name.startswith("rhythm.") for name in added)
+    assert "rhythm.season.1" in added
+    later = make_frame().filter((pl.col("when") < CUTS[0]) | (pl.col("when") > CUTS[2]))
+    kept = TASK.examples.filter(pl.col("cut") == CUTS[0])
+    tasks = TASK, TASK.with_table(EventTable.of(later, entity="card", time="when"))
+    one, two = (TaskFeatures.fit(t, kept, plan).transform(t, kept) for t in tasks)
+    assert one.equals(two)
+
+
 def test_bad_plans_are_told():
     with pytest.raises(ConfigError, match="value column"):
         FeaturePlan(code="kind")
     with pytest.raises(ConfigError, match="windows"):
         FeaturePlan(windows=(0,))
+    with pytest.raises(ConfigError, match="horizon"):
+        FeaturePlan(horizon=0)
     with pytest.raises(DataError, match="'amonut'"):
         TaskFeatures.fit(TASK, TASK.examples, FeaturePlan(numeric=("amonut",)))
     with pytest.raises(DataError, match="'limits'"):

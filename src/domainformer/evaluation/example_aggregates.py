@@ -7,13 +7,18 @@ are one visit), numbers as ``n.<column>``, categories as ``c.<column>``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from domainformer.errors import DataError, nearest
 
 ROW, AGE, VISIT = "row", "age", "visit"
+# What describes a whole record, and drifts as records get longer: by timing, and by column.
+TOTALS: Mapping[str, Sequence[str]] = {
+    "timing": ("events", "visits", "age", "tenure", "age.mean", "age.median"),
+    "column": ("count", "sum", "negative_sum", "first", "distinct", "entropy", "usual"),
+}
 _SMALL = 1e-9
 
 

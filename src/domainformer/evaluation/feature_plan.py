@@ -27,12 +27,18 @@ class FeaturePlan:
         same_codes: Code → the code that it is counted as, too (two ways to measure one thing).
         code_ratios: Pairs of codes whose last, mean, lowest and highest values are set in ratio.
         windows: Lengths before the cut: days where the table has dates, else its own units.
+        horizon: Length of the window after the cut that the label looks at: adds what silences of
+            this length have meant for the entity so far
+            (:mod:`~domainformer.evaluation.rhythm_aggregates`).
+        totals: False leaves out what describes the whole record (number of events, tenure, sums,
+            variety, first and usual values): records are longer at a later cut than at any that
+            was learned from, and such columns then mean something else.
         lags: So many last values of each numeric column become columns.
         top: Frequent values of a category, and codes, that get columns of their own.
         without_static: Static columns to leave out (names); all others are taken.
 
     Raises:
-        ConfigError: Code without value, a window that is not positive.
+        ConfigError: Code without value, a window or a horizon that is not positive.
     """
 
     numeric: Sequence[str] = ()
@@ -46,6 +52,8 @@ class FeaturePlan:
     same_codes: Mapping[str, str] = field(default_factory=dict)
     code_ratios: Sequence[tuple[str, str]] = ()
     windows: Sequence[float] = ()
+    horizon: float | None = None
+    totals: bool = True
     lags: int = 0
     top: int = 20
     without_static: Sequence[str] = field(default=())
@@ -55,3 +63,5 @@ class FeaturePlan:
             raise ConfigError("a code column needs a value column, and the other way round")
         if any(window <= 0 for window in self.windows):
             raise ConfigError(f"windows must be above 0, and are {list(self.windows)}")
+        if self.horizon is not None and self.horizon <= 0:
+            raise ConfigError(f"the horizon must be above 0, and is {self.horizon}")

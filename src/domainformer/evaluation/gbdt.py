@@ -5,6 +5,7 @@
     training part ─┬▶ inner folds (by group, stratified) ─▶ each setting, stopped early ─▶ score
                    │         all settings on fold 1, the best few on the others
                    └▶ best setting, mean best round, on everything, several seeds ─▶ mean
+                      (or the best few settings, which take turns in the bag)
 
 Nothing outside the training part is looked at, every draw comes from the seed, and LightGBM runs
 deterministically: the same call gives the same model, whatever the number of threads.
@@ -22,6 +23,7 @@ import polars as pl
 
 from domainformer.errors import ConfigError, DataError, MissingExtraError
 from domainformer.evaluation import metrics
+from domainformer.evaluation.gbdt_columns import Encoder
 from domainformer.evaluation.gbdt_settings import settings_to_try
 
 Kind = Literal["binary", "multiclass", "regression", "ranking"]
@@ -54,13 +56,16 @@ class GradientBoosting:
         inner_folds: Folds of the training part that settings are judged on.
         finalists: Settings that go beyond the first inner fold.
         bag: Models that are averaged, each with its own seed.
+        mixed: The best so many finalists take turns in the bag. Where inner scores differ by less
+            than their noise, the winner is a matter of luck, and the average of several is not.
         learning_rate: Of every model.
         rounds: Most trees of a model.
         patience: Rounds without an improvement before a model stops.
         threads: Of LightGBM; the result does not depend on it.
 
     Raises:
-        ConfigError: A number is below 1, or there is only one inner fold.
+        ConfigError: A number is below 1, there is only one inner fold, or more settings are mixed
+            than there are finalists or models in the bag.
     """
 
     kind: Kind = "binary"
@@ -68,17 +73,25 @@ class GradientBoosting:
     inner_folds: int = 3
     finalists: int = 3
     bag: int = 5
+    mixed: int = 1
     learning_rate: float = 0.04
     rounds: int = 1500
     patience: int = 40
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("budget", "finalists", "bag", "rounds", "patience", "threads"):
+        for name in ("budget", "finalists", "bag", "mixed", "rounds", "patience", "threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)} and must be at least 1")
         if self.inner_folds < 2:
             raise ConfigError("inner_folds must be at least 2")
+        if self.mixed > min(self.budget, self.finalists, self.bag):
+            raise ConfigError(
+                f"{self.mixed} settings cannot be mixed",
+                why=f"there are {min(self.budget, self.finalists)} finalists, "
+                f"and {self.bag} models in the bag",
+                next_step="raise budget, finalists and bag, or lower mixed",
+            )
 
     def fit(
         self,
@@ -107,13 +120,20 @@ class GradientBoosting:
         matrix = columns.transform(features)
         groups = queries if self.kind == "ranking" else groups
         search = _Search(self, matrix, columns.categorical, labels, queries, seed)
-        chosen, rounds, tried = search.best(groups)
+        tried = search.best(groups)
         everything = np.arange(len(labels))
-        models = [
-            search.train(chosen, everything, None, rounds, seed + 1000 * member)[0]
-            for member in range(1, self.bag + 1)
-        ]
-        return FittedBoosting(self.kind, columns, models, chosen, rounds, tried)
+        models = []
+        for member in range(1, self.bag + 1):
+            one = tried[(member - 1) % self.mixed]
+            models.append(
+                search.train(
+                    one["settings"], everything, None, search.length(one), seed + 1000 * member
+                )[0]
+            )
+        chosen = tried[0]
+        return FittedBoosting(
+            self.kind, columns, models, chosen["settings"], search.length(chosen), tried
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +144,8 @@ class FittedBoosting:
         kind: As it was asked for.
         columns: How features become numbers.
         models: LightGBM boosters.
-        settings: The chosen setting.
-        rounds: Trees of each model.
+        settings: The best setting.
+        rounds: Trees of its models.
         tried: Every setting with its inner scores, best first.
     """
 
@@ -150,68 +170,6 @@ class FittedBoosting:
         return frame.sort(["gain", "feature"], descending=[True, False])
 
 
-@dataclass(frozen=True)
-class Encoder:
-    """Feature columns as one float matrix; categories by rank of name, unseen ones missing.
-
-    Example:
-        >>> encoder = Encoder.fit(pl.DataFrame({"a": [1, 2], "b": ["x", None]}))
-        >>> encoder.transform(pl.DataFrame({"b": ["z"], "a": [5], "c": [0]})).tolist()
-        [[5.0, nan]]
-    """
-
-    names: list[str]
-    categories: dict[str, list[str]]
-
-    @classmethod
-    def fit(cls, features: pl.DataFrame) -> Encoder:
-        """Remember the columns and their categories; the key ``example`` is no feature."""
-        names, categories = [], {}
-        for name, dtype in features.schema.items():
-            if name == "example":
-                continue
-            if dtype in (pl.String, pl.Categorical, pl.Enum):
-                known = features[name].cast(pl.String).drop_nulls().unique().sort()
-                categories[name] = known.to_list()
-            elif not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
-                raise DataError(
-                    f"the feature {name!r} is neither a number nor a category",
-                    why=f"it is {dtype}",
-                    next_step="cast it, or leave it out",
-                )
-            names.append(name)
-        if not names:
-            raise DataError("there are no feature columns")
-        return cls(names, categories)
-
-    @property
-    def categorical(self) -> list[int]:
-        """Positions of categorical columns."""
-        return [place for place, name in enumerate(self.names) if name in self.categories]
-
-    def transform(self, features: pl.DataFrame) -> npt.NDArray[np.float32]:
-        """float32 ``[rows, columns]``; null and infinite are NaN, which trees send their own way.
-
-        Raises:
-            DataError: A column that was there when fitting is missing.
-        """
-        matrix = np.empty((features.height, len(self.names)), np.float32, order="F")
-        for place, name in enumerate(self.names):
-            if name not in features.columns:
-                raise DataError(f"the feature {name!r} is missing")
-            column = features[name]
-            if name in self.categories:
-                known = self.categories[name]
-                column = column.cast(pl.String)
-                if known:
-                    column = column.replace_strict(known, range(len(known)), default=None)
-                else:
-                    column = pl.Series(name, [None] * features.height, pl.Float32)
-            values = column.cast(pl.Float32).to_numpy()
-            matrix[:, place] = np.where(np.isfinite(values), values, np.nan)
-        return matrix
-
-
 @dataclass(eq=False)
 class _Search:
     """Inner folds and single fits for one training part."""
@@ -223,8 +181,8 @@ class _Search:
     queries: Array | None
     seed: int
 
-    def best(self, groups: Array | None) -> tuple[dict[str, Any], int, list[dict[str, Any]]]:
-        """The setting with the best mean inner score, its mean best round, and all scores."""
+    def best(self, groups: Array | None) -> list[dict[str, Any]]:
+        """Every setting with its inner scores and best rounds, by falling mean score."""
         plan = self.plan
         fold_of = inner_folds(self.labels, plan.inner_folds, groups, plan.kind, self.seed)
         candidates = settings_to_try(plan.budget, self.seed, columns=self.matrix.shape[1])
@@ -239,10 +197,12 @@ class _Search:
         finalists = trials[: plan.finalists]
         finalists.sort(key=lambda one: -float(np.mean(one["scores"])))
         trials[: plan.finalists] = finalists
-        chosen = trials[0]
-        # The whole part is larger than what the rounds were counted on.
-        rounds = round(float(np.mean(chosen["rounds"])) * (1 + 0.5 / plan.inner_folds))
-        return chosen["settings"], max(rounds, 1), trials
+        return trials
+
+    def length(self, trial: Mapping[str, Any]) -> int:
+        """Trees of a model on the whole part, which is larger than what rounds were counted on."""
+        rounds = float(np.mean(trial["rounds"])) * (1 + 0.5 / self.plan.inner_folds)
+        return max(round(rounds), 1)
 
     def _judge(self, trial: dict[str, Any], fold_of: Array, fold: int) -> None:
         inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)

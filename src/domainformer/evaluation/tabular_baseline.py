@@ -80,6 +80,8 @@ PUBLIC_PLANS: Mapping[str, FeaturePlan] = {
         numeric=("amount",),
         labels=("expense", "unit", "directorate", "merchant"),
         windows=(14, 30, 60, 90, 180, 365),
+        horizon=90,
+        totals=False,  # the test cut is half a year after the middle of the training cuts
         top=12,
     ),
 }

@@ -24,6 +24,8 @@ import polars as pl
 from domainformer.errors import DataError, nearest
 from domainformer.evaluation.example_aggregates import (
     ROW,
+    TOTALS,
+    VISIT,
     code_aggregates,
     code_ratios,
     label_aggregates,
@@ -31,6 +33,7 @@ from domainformer.evaluation.example_aggregates import (
     timing_aggregates,
 )
 from domainformer.evaluation.feature_plan import FeaturePlan
+from domainformer.evaluation.rhythm_aggregates import YEAR, rhythm_aggregates
 from domainformer.evaluation.tasks import EXAMPLE, Task
 from domainformer.evaluation.working_events import visit_frame, working_frame
 
@@ -88,6 +91,10 @@ class TaskFeatures:
             visits = visit_frame(working, plan.visits).group_by(ROW, maintain_order=True)
             totals = [number_aggregates(f"visit {n}", plan.windows, plan.lags) for n in plan.visits]
             parts.append(visits.agg(one for total in totals for one in total))
+        if plan.horizon is not None:
+            seen = working.filter(VISIT).group_by(ROW, maintain_order=True)
+            year = YEAR if task.table.time_kind in ("date", "datetime") else None
+            parts.append(seen.agg(rhythm_aggregates(plan.horizon, year=year)))
         if plan.code is not None:
             codes = dict.fromkeys(
                 [*self.frequent[plan.code][: plan.top], *plan.same_codes.values()]
@@ -99,6 +106,8 @@ class TaskFeatures:
         for part in parts:
             features = features.join(part, on=ROW, how="left", maintain_order="left")
         features = features.drop(ROW).with_columns(pl.col("events").fill_null(0))
+        if not plan.totals:
+            features = features.drop(_totals(plan, features.columns))
         static = _static(task, examples, plan)
         names = [name for name in features.columns if name != EXAMPLE]
         return features.with_columns(_finite(name) for name in names).hstack(static.get_columns())
@@ -130,6 +139,14 @@ def _numeric_names(plan: FeaturePlan) -> list[str]:
     ratios = (f"{a}/{b}" for a, b in plan.ratios)
     products = (f"{a}*{b}" for a, b in plan.products)
     return [*plan.numeric, *ratios, *products, *(f"{a}/previous {b}" for a, b in plan.paid)]
+
+
+def _totals(plan: FeaturePlan, columns: Sequence[str]) -> list[str]:
+    """Columns of timing, numbers and categories that describe the whole record."""
+    shown = [f"kind of {name}" if name in plan.numeric else name for name in plan.labels]
+    owners = [*_numeric_names(plan), *(f"visit {name}" for name in plan.visits), *shown]
+    named = {*TOTALS["timing"], *(f"{own}.{one}" for own in owners for one in TOTALS["column"])}
+    return [name for name in columns if name in named]
 
 
 def _static(task: Task, examples: pl.DataFrame, plan: FeaturePlan) -> pl.DataFrame:
