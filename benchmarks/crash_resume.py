@@ -27,6 +27,7 @@ sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != _
 
 import argparse
 import functools
+import gc
 import hashlib
 import json
 import random
@@ -262,6 +263,7 @@ def main() -> None:
     def job(run_name):
         return functools.partial(kind[0], kind[1](folder, run_name, options.steps))
 
+    gc.freeze()  # each training asks for full collections: not of the libraries, which are shared
     dice = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
         folder, log, marker = Path(name), Path(name) / "log.txt", Path(name) / "training"
