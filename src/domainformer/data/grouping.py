@@ -33,6 +33,7 @@ from domainformer.data.columns import is_stringy
 from domainformer.data.event_files import EventFiles, Portion, Seen
 from domainformer.data.hashing import hash_entities
 from domainformer.data.keys import NULL_TIME
+from domainformer.data.runs import joined, run_slices
 from domainformer.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -171,25 +172,12 @@ class Grouped:
         Raises:
             OSError: A run is missing or cannot be read.
         """
-        slices = [batch for name in self.runs if (batch := self._slice(name, shard)).num_rows]
-        if not slices:
+        columns = run_slices(self.folder).read(self.runs, shard, self.n_shards)
+        if not columns:
             return None
-        names = slices[0].schema.names
-        columns: dict[str, pa.Array] = {}
-        for index, name in enumerate(names):
-            columns[name] = joined([batch.column(index) for batch in slices])
         if self.dates and self.time is not None:
             columns[self.time] = columns[self.time].cast(pa.date32())
         return entity_rows(columns, entity=self.entity, time=self.time)
-
-    def _slice(self, name: str, shard: int) -> pa.RecordBatch:
-        ends = np.load(Path(self.folder) / f"{name}.npy", mmap_mode="r")
-        width = SLICES // self.n_shards
-        start, stop = int(ends[shard * width]), int(ends[(shard + 1) * width])
-        source = pa.memory_map(str(Path(self.folder) / f"{name}.arrow"))
-        run: pa.RecordBatch = pa.ipc.open_file(source).get_batch(0)
-        columns = [_copied(column.slice(start, stop - start)) for column in run.columns]
-        return pa.RecordBatch.from_arrays(columns, names=run.schema.names)
 
 
 class EntityRows(NamedTuple):
@@ -313,42 +301,3 @@ def _integers(column: pa.Array) -> Ints:
     whole = column.cast(pa.int64())
     values: Ints = whole.fill_null(_NULL).to_numpy(zero_copy_only=False)
     return values
-
-
-def _copied(column: pa.Array) -> pa.Array:
-    """A column out of a map, with no more of its dictionary than it uses."""
-    if not pa.types.is_dictionary(column.type):
-        return pa.concat_arrays([column, column.slice(0, 0)])
-    codes = column.indices
-    plain = codes.fill_null(0).to_numpy(zero_copy_only=False)
-    size = len(column.dictionary)
-    if len(plain) * 16 < size:
-        used, places = np.unique(plain, return_inverse=True)
-    else:
-        mask = np.zeros(size, bool)
-        mask[plain] = True
-        used = np.flatnonzero(mask)
-        table = np.zeros(size, np.int32)
-        table[used] = np.arange(len(used), dtype=np.int32)
-        places = table[plain]
-    missing = codes.is_null().to_numpy(zero_copy_only=False) if codes.null_count else None
-    indices = pa.array(places.astype(np.int32), mask=missing)
-    return pa.DictionaryArray.from_arrays(indices, column.dictionary.take(pa.array(used)))
-
-
-def joined(chunks: Sequence[pa.Array]) -> pa.Array:
-    """Chunks of one column as one array: by one dictionary if all have one, plain otherwise."""
-    coded = [pa.types.is_dictionary(chunk.type) for chunk in chunks]
-    if any(coded) and not all(coded):
-        chunks = [c.dictionary_decode() if d else c for c, d in zip(chunks, coded, strict=True)]
-    elif any(coded):
-        unified = pa.chunked_array(chunks).unify_dictionaries()
-        chunks = unified.chunks
-    kinds = {chunk.type for chunk in chunks}
-    if len(kinds) == 1 and is_stringy(chunks[0].type) and not all(coded):
-        # Offsets of 32 bits reach 2 GiB of text; a giant history may have more.
-        total = sum(chunk.nbytes for chunk in chunks)
-        if total > np.iinfo(np.int32).max // 2:
-            wide = pa.large_string() if pa.types.is_string(chunks[0].type) else pa.large_binary()
-            chunks = [chunk.cast(wide) for chunk in chunks]
-    return pa.concat_arrays(chunks) if len(chunks) > 1 else chunks[0]

@@ -26,8 +26,9 @@ from domainformer import errors
 from domainformer.artifacts import fsync_path
 from domainformer.data import EventTable
 from domainformer.data.event_files import EventFiles, Portion, Seen, frame_of
-from domainformer.data.grouping import EntityRows, Grouped, entity_rows, joined, write_runs
+from domainformer.data.grouping import EntityRows, Grouped, entity_rows, write_runs
 from domainformer.data.keys import integer_times
+from domainformer.data.runs import joined
 from domainformer.data.shards import write_shard
 from domainformer.data.tokens import TokenizedEvents
 from domainformer.distributed.plan import TokenizePlan, from_rows, parsed_schema
