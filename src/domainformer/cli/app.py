@@ -12,10 +12,12 @@ from domainformer.cli import (
     config,
     data,
     explain,
+    export,
     language,
     models,
     registry,
     start,
+    surgery,
     tokenizer,
 )
 from domainformer.cli.output import messages
@@ -39,6 +41,8 @@ for module in (
     compare,
     config,
     explain,
+    export,
+    surgery,
 ):
     module.register(app)
 

@@ -175,11 +175,12 @@ def pool_hidden(
 
 def _pool_padded(hidden: torch.Tensor, mask: torch.Tensor, how: Pooling) -> torch.Tensor:
     counts = mask.sum(dim=1)
-    if bool((counts == 0).any()):
+    # An exported graph has no branches on values: there an empty row gives its first token.
+    if not torch.compiler.is_compiling() and bool((counts == 0).any()):
         raise DataError("a row is all padding", why="it has no token to stand for it")
     if how == "last":
         last = (mask.bool() * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
     # Selecting, not multiplying: padding may hold anything, NaN included.
     real = torch.where(mask.bool()[:, :, None], hidden.float(), 0.0)
     return (real.sum(dim=1) / counts[:, None]).to(hidden.dtype)

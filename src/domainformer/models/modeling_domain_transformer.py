@@ -416,7 +416,7 @@ class DomainTransformerForSequenceClassification(DomainTransformerPreTrainedMode
         if attention_mask is not None:
             index = index * attention_mask[:, -hidden.shape[1] :]
         last = index.expand(hidden.shape[:2]).argmax(dim=-1)
-        pooled = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        pooled = hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
         logits = self.score(self.dropout(pooled))
         loss = None
         if labels is not None:
