@@ -57,10 +57,13 @@ from domainformer.tokenizers.inspection import (
     validate_tokenizer,
 )
 from domainformer.tokenizers.language import (
+    KNOWN_TOKENIZERS,
+    AdaptiveTokenizer,
     CharacterLevelTokenizer,
     CharacterTokenizer,
     FastBPETrainer,
     SpecialTokens,
+    TokenizerValidator,
     TrainedBPE,
 )
 from domainformer.tokenizers.merges import (
@@ -111,6 +114,9 @@ __all__ = [
     "CharacterTokenizer",
     "CharacterLevelTokenizer",
     "FastBPETrainer",
+    "AdaptiveTokenizer",
+    "TokenizerValidator",
+    "KNOWN_TOKENIZERS",
     "TrainedBPE",
     "SpecialTokens",
     "TextTokenizer",

@@ -10,11 +10,19 @@
     specials.py          SpecialTokens: their roles
     streams.py           texts from lists, generators and files, in pieces
     backed.py            what the last two tokenizers share: ids, files, the way to transformers
+    adaptive.py          AdaptiveTokenizer: one of four tiers, and why (tiers.py, adaptive_tiers.py)
+    known.py             KNOWN_TOKENIZERS: released ones, their two sizes, and what a size suggests
+    pretrained.py        tier 1: from a folder, the local cache or the hub
+    own_files.py         tier 4: a user's own tokenizer.json, SentencePiece, tiktoken or merges
+    text_cache.py        trained tokenizers by the content of their texts
+    validator.py         TokenizerValidator: seven promises (text_checks.py), on any tokenizer
 
 May import ``data`` and what lies below, ``tokenizers/hub.py`` and ``tokenizers/fields``; never
-torch or transformers.
+torch, and transformers in ``pretrained.py`` alone, inside functions.
 """
 
+from domainformer.tokenizers.language.adaptive import AdaptiveTokenizer
+from domainformer.tokenizers.language.adaptive_files import open_text_tokenizer
 from domainformer.tokenizers.language.bpe import (
     FastBPETrainer,
     TrainedBPE,
@@ -23,12 +31,33 @@ from domainformer.tokenizers.language.bpe import (
 )
 from domainformer.tokenizers.language.character import CharacterTokenizer
 from domainformer.tokenizers.language.character_level import CharacterLevelTokenizer
+from domainformer.tokenizers.language.known import (
+    KNOWN_TOKENIZERS,
+    KnownTokenizer,
+    Suggestion,
+    suggest,
+)
+from domainformer.tokenizers.language.own_files import OwnFile, open_own_file
 from domainformer.tokenizers.language.specials import SpecialTokens
+from domainformer.tokenizers.language.tiers import Choice, Considered
+from domainformer.tokenizers.language.validator import TokenizerValidation, TokenizerValidator
 
 __all__ = [
     "CharacterTokenizer",
     "CharacterLevelTokenizer",
+    "AdaptiveTokenizer",
+    "Choice",
+    "Considered",
     "FastBPETrainer",
+    "KNOWN_TOKENIZERS",
+    "KnownTokenizer",
+    "Suggestion",
+    "suggest",
+    "OwnFile",
+    "open_own_file",
+    "open_text_tokenizer",
+    "TokenizerValidation",
+    "TokenizerValidator",
     "SpecialTokens",
     "TrainedBPE",
     "TrainingFacts",

@@ -196,7 +196,12 @@ class OwnView(TextView):
         return self._rust.vocab()
 
     def specials(self) -> dict[str, tuple[str, int | None]]:
-        """As `TextView`: the attributes ``pad_id``, ``eos_id`` and so on."""
+        """As `TextView`: its ``special_tokens``, or attributes ``pad_id`` and so on."""
+        named = getattr(self.tokenizer, "special_tokens", None)
+        if named is not None:
+            known = self.vocab()
+            roles = {role.removesuffix("_token"): token for role, token in named.by_role.items()}
+            return {role: (token, known.get(token)) for role, token in roles.items()}
         token = {number: name for name, number in self.vocab().items()}
         ids = {role: getattr(self.tokenizer, f"{role}_id", None) for role in ROLES}
         return {
