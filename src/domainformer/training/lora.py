@@ -1,4 +1,4 @@
-"""LoRA: fine-tuning through low-rank additions to frozen matrices, by ``peft``.
+"""LoRA: fine-tuning through low-rank additions to frozen matrices; see ``models/surgery/lora.py``.
 
 ::
 
@@ -12,14 +12,14 @@ Source: Hu et al., "LoRA: Low-rank adaptation of large language models", arXiv 2
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from pydantic import Field
 from torch import nn
 
 from domainformer.config import StrictConfig
-from domainformer.errors import ConfigError, MissingExtraError, nearest
+from domainformer.errors import ConfigError, SurgeryError
+from domainformer.models import surgery
 
 
 class LoraConfig(StrictConfig):
@@ -50,39 +50,35 @@ def add_lora(model: Any, config: LoraConfig) -> None:
         MissingExtraError: peft is not installed.
         ConfigError: The backbone has no linear layer of a name.
     """
-    peft = _peft()
-    backbone = model.base_model
-    paths = {name for name, part in backbone.named_modules() if isinstance(part, nn.Linear)}
-    known = {path.rpartition(".")[2] for path in paths}
-    targets = known if config.targets is None else set(config.targets)
-    for name in sorted(targets - known):
-        raise ConfigError(
-            f"the model has no linear layer {name!r}",
-            where="lora.targets",
-            next_step=nearest(name, known),
-        )
-    settings = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=sorted(path for path in paths if path.rpartition(".")[2] in targets),
-    )
-    peft.inject_adapter_in_model(settings, backbone)  # also freezes all but the additions
+    add_to(model.base_model, config, where="lora.targets")
 
 
-def merge_lora(model: Any) -> None:
-    """Add what was learned to the matrices themselves, and take the additions out."""
-    layer_class = importlib.import_module("peft.tuners.tuners_utils").BaseTunerLayer
-    found = [(name, part) for name, part in model.named_modules() if isinstance(part, layer_class)]
-    for name, part in found:
-        part.merge()
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, part.get_base_layer())
-    model.requires_grad_(requires_grad=True)
+def add_to(model: nn.Module, config: LoraConfig, *, where: str) -> None:
+    """Freeze a model and put low-rank additions into it.
 
+    Args:
+        model: Any module.
+        config: Rank, factor and places.
+        where: The key of the configuration that names the places, for errors.
 
-def _peft() -> Any:
+    Raises:
+        MissingExtraError: peft is not installed.
+        ConfigError: There is no such place.
+    """
     try:
-        return importlib.import_module("peft")
-    except ImportError:
-        raise MissingExtraError("peft", extra="peft", purpose="LoRA") from None
+        surgery.add_lora(
+            model,
+            rank=config.rank,
+            alpha=config.alpha,
+            targets=config.targets,
+            dropout=config.dropout,
+        )
+    except SurgeryError as error:
+        raise ConfigError(
+            error.what, where=where, why=error.why, next_step=error.next_step
+        ) from error
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Add what was learned to the matrices themselves, and take the additions out."""
+    surgery.merge_lora(model)

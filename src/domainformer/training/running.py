@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,7 @@ def train(
     rules: Chain | None = None,
     origin: Mapping[str, Any] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
+    groups: Callable[[torch.nn.Module, float, float], list[dict[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """Train a model inside a run folder, from its newest checkpoint on, and load its best weights.
 
@@ -177,6 +178,7 @@ def train(
         rules: Learning rules, attached to the model for as long as it trains.
         origin: What the weights came from, for the manifest of each checkpoint.
         callbacks: Further watchers.
+        groups: Makes other parameter groups for the optimizer.
 
     Returns:
         ``eval_loss``, ``best_step``, ``steps``, ``tokens``, ``seconds``, ``tokens_per_second``.
@@ -212,6 +214,7 @@ def train(
             callbacks=[watcher, StopAfterStep(stop), *callbacks],
             rules=attached,
             origin=origin,
+            groups=groups,
         )
         started = time.perf_counter()
         loop.fit(checkpoint)

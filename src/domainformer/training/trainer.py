@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ class EventTrainer(Trainer):
         callbacks: Watchers (progress, trackers).
         rules: Learning rules that are attached to the model, or None.
         origin: What the weights came from, for the manifest of each checkpoint.
+        groups: Makes the optimizer's parameter groups from the model, the rate and the weight
+            decay; None: matrices decay, all else does not.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class EventTrainer(Trainer):
         callbacks: Sequence[TrainerCallback] = (),
         rules: Attached | None = None,
         origin: Mapping[str, Any] | None = None,
+        groups: Callable[[torch.nn.Module, float, float], list[dict[str, Any]]] | None = None,
     ) -> None:
         if len(train_rows) == 0:
             raise ConfigError(
@@ -106,6 +109,7 @@ class EventTrainer(Trainer):
         self._trainable = trainable(model)
         self.rules = rules
         self._origin = origin
+        self._groups = groups
         # The losses since the last line of the log, and the step of that line: the Trainer's own
         # begin anew where a run is resumed, and its log would not be that of an uninterrupted run.
         self._losses: torch.Tensor | None = None
@@ -163,11 +167,17 @@ class EventTrainer(Trainer):
             own = self.rules.make_optimizer(
                 learning_rate=plan.learning_rate, weight_decay=plan.weight_decay
             )
+        rate, decay = plan.learning_rate, plan.weight_decay
+        groups = None if self._groups is None else self._groups(self.model, rate, decay)
+        if own is not None and groups is not None:
+            raise ConfigError(
+                "layer-wise learning rates need the optimizer of the engine",
+                where="surgery.layer_decay",
+                why="a learning rule brings an optimizer with parameter groups of its own",
+                next_step="leave out the rule or the decay",
+            )
         self.optimizer = own or adamw(
-            self.model,
-            learning_rate=plan.learning_rate,
-            weight_decay=plan.weight_decay,
-            betas=plan.betas,
+            self.model, learning_rate=rate, weight_decay=decay, betas=plan.betas, groups=groups
         )
         if self.rules is not None:
             self.rules.bind(self.optimizer)

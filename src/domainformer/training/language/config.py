@@ -6,6 +6,7 @@
     model:      {preset: tiny}                # or model_name: a registered model to train further
     training:   {context: 64, max_steps: 2000}
     rules:      [muon]
+    surgery:    {layer_decay: 0.9}        # or freeze, unfreeze, lora
     sampling:   {every: 500, prompts: ["ROMEO:"]}
     registry:   {publish: shakespeare}
     output:     {root: runs, name: shakespeare}
@@ -22,6 +23,7 @@ from domainformer.data.text_policy import Policy, Unknown
 from domainformer.training.config import ModelConfig, OutputConfig
 from domainformer.training.optimisation_config import OptimisationConfig
 from domainformer.training.rules.config import RulesConfig
+from domainformer.training.surgery_config import SurgeryConfig
 
 
 class TextDataConfig(StrictConfig):
@@ -140,6 +142,7 @@ class TextRunConfig(RulesConfig):
         model: The new Transformer; its positions are ``learned`` unless ``overrides`` say
             otherwise.
         training: The optimisation.
+        surgery: What of the model learns, when, how fast, and through what.
         evaluation: The score of the whole validation text.
         sampling: Texts that the model writes.
         registry: Where models are registered.
@@ -157,6 +160,7 @@ class TextRunConfig(RulesConfig):
     model_name: str | None = None
     model: ModelConfig = ModelConfig()
     training: TextTrainingConfig = TextTrainingConfig()
+    surgery: SurgeryConfig = SurgeryConfig()
     evaluation: ScoringConfig = ScoringConfig()
     sampling: SamplingConfig = SamplingConfig()
     registry: RegistryConfig = RegistryConfig()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from domainformer.artifacts import fingerprint, sha256_file
 from domainformer.data.text import (
@@ -26,12 +26,18 @@ from domainformer.data.text_windows import TextWindows
 from domainformer.data.windows import SequenceBuilder
 from domainformer.errors import ConfigError, InputError
 from domainformer.models import DomainTransformerForCausalLM
-from domainformer.models.families import BaseAdapter, CustomTransformerAdapter, adapter_for
+from domainformer.models.families import (
+    BaseAdapter,
+    CustomTransformerAdapter,
+    adapter_class,
+    adapter_for,
+)
 from domainformer.registry import Registry
 from domainformer.tokenizers.language import CharacterTokenizer
 from domainformer.tokenizers.language.files import STATE_FILE
 from domainformer.training.engine import model_settings
 from domainformer.training.language.config import TextDataConfig, TextRunConfig
+from domainformer.weights import read_model_config
 
 TOKENIZER_FOLDER = "tokenizer"
 _DEFAULT_POLICY: Policy = "printable+newline+tab"
@@ -177,17 +183,24 @@ def read_tokenizer(folder: Path) -> Any:
         ) from error
 
 
-def resumed_adapter(checkpoint: Path, folder: Path) -> BaseAdapter:
+def resumed_adapter(checkpoint: Path, folder: Path, *, empty: bool = False) -> BaseAdapter:
     """The model that a checkpoint holds, by what the checkpoint says alone.
 
     Args:
         checkpoint: Its ``config.json`` names the architecture.
         folder: Of the run, which has the tokenizer.
+        empty: Read no weights: they are those of a model that was added to since.
     """
-    adapter = adapter_for(checkpoint)
+    adapter = _empty_adapter(checkpoint) if empty else adapter_for(checkpoint)
     adapter.tokenizer = read_tokenizer(folder / TOKENIZER_FOLDER)
     adapter.folder = folder / TOKENIZER_FOLDER
     return adapter
+
+
+def _empty_adapter(checkpoint: Path) -> BaseAdapter:
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return adapter_class(read_model_config(checkpoint))(model.eval())
 
 
 def check_context(adapter: BaseAdapter, context: int) -> None:

@@ -39,6 +39,7 @@ from domainformer.training.language.preparation import (
 from domainformer.training.language.rows import LanguageRows, LanguageTrainer, collate_text
 from domainformer.training.language.samples import SAMPLES_FILE, Samples
 from domainformer.training.language.scoring import score, unigram_nats
+from domainformer.training.lora import merge_lora
 from domainformer.training.plan import device
 from domainformer.training.progress import say, say_nothing
 from domainformer.training.rules import Chain, attach, chain
@@ -55,6 +56,7 @@ from domainformer.training.running import (
 )
 from domainformer.training.running import train as train_rows
 from domainformer.training.session import reproducible
+from domainformer.training.surgery_config import callbacks_of, groups_of, operate
 
 KIND = "train"
 _INHERITED = ("needs_rules", "rule_code")  # of the parent's record
@@ -106,6 +108,7 @@ def train(config: TextRunConfig) -> RunResult:
         windows = make_windows(config, texts, adapter)
         _identify(run, config, texts, windows, adapter, rules, sources)
         tell(_describe(texts, windows, adapter))
+        operate(adapter.model, config.surgery)
         adapter.model.to(device(config.training.device))
         metrics = _train(run, config, adapter, texts, windows, rules)
         record = _record(run, config, rules, metrics)
@@ -124,7 +127,9 @@ def _adapter(config: TextRunConfig, texts: Texts, run: Run) -> BaseAdapter:
     """The model of the newest checkpoint, or the one that the configuration names."""
     checkpoint = newest_checkpoint(run.directory / CHECKPOINTS)
     if checkpoint is not None:
-        adapter = resumed_adapter(checkpoint.path, run.directory)
+        # Additions are put into the model first: only then do the checkpoint's weights fit.
+        empty = config.surgery.lora is not None
+        adapter = resumed_adapter(checkpoint.path, run.directory, empty=empty)
         adapter.parent = run.record.resolved.get("parent")
         adapter.record = dict(run.record.resolved.get("parent_record") or {})
         return adapter
@@ -211,8 +216,11 @@ def _train(
         trainer=LanguageTrainer,
         rules=rules,
         origin=origin,
-        callbacks=[samples],
+        callbacks=[*callbacks_of(config.surgery, adapter.model), samples],
+        groups=groups_of(config.surgery),
     )
+    if config.surgery.lora is not None:
+        merge_lora(adapter.model)
     # Rules that change what the model computes belong to it here, too.
     with attach(structural(rules), adapter.model, seed=plan.seed):
         found = score(
