@@ -6,6 +6,7 @@
 ``heads.py``, ``embeddings.py``      another task, another vocabulary
 ``layers.py``, ``stacks.py``         fewer or more layers, and where they are
 ``lora.py``                          low-rank additions
+``folder.py``                        all of it on a saved model
 ``undo.py``, ``rebuild.py``          as it was before; the proof that what is there can be saved
 ===================================  ==========================================================
 
@@ -19,6 +20,7 @@ May import ``artifacts``, ``weights``, ``errors`` and ``models.families``. Start
 
 from domainformer.models.surgery.depths import DepthGroup, depth_groups
 from domainformer.models.surgery.embeddings import Initialisation, resize_embeddings
+from domainformer.models.surgery.folder import FolderSurgery, Operations, operate_on_folder
 from domainformer.models.surgery.freezing import freeze, unfreeze
 from domainformer.models.surgery.heads import TASKS, label_maps, replace_head
 from domainformer.models.surgery.layers import arrange_layers, drop_layers, duplicate_layers
@@ -59,6 +61,9 @@ __all__ = [
     "merge_lora",
     "save_lora",
     "load_lora",
+    "operate_on_folder",
+    "Operations",
+    "FolderSurgery",
     "undo_point",
     "UndoPoint",
 ]

@@ -147,7 +147,7 @@ def _vocabulary(model: nn.Module, paths: Sequence[str] | None) -> list[Any]:
                 )
         found: list[Any] = [known[path] for path in paths]
     elif callable(getattr(own, "get_input_embeddings", None)):
-        ends = [own.get_input_embeddings(), own.get_output_embeddings()]  # type: ignore[operator]
+        ends = [own.get_input_embeddings(), own.get_output_embeddings()]
         found = [end for end in ends if end is not None]
     else:
         found = _guessed(own)
@@ -207,7 +207,7 @@ def _count_anew(model: nn.Module, modules: Sequence[Any], rows: int, size: int) 
                 if name in vars(part):
                     setattr(part, name, size)
         if vars(part).get("vocab_size") == rows:
-            part.vocab_size = size  # type: ignore[assignment]
+            part.vocab_size = size
     for config in configurations(model):
         if getattr(config, "vocab_size", None) == rows:
             config.vocab_size = size

@@ -75,6 +75,8 @@ def replace_head(
         ('DomainTransformerForSequenceClassification', {0: 'no', 1: 'yes'}, \
 'single_label_classification')
     """
+    if task not in TASKS:
+        raise SurgeryError(f"there is no task {task!r}", next_step=nearest(task, TASKS))
     _check_labels(labels, task, path)
     own = inner(model)
     if path is not None:
@@ -156,8 +158,6 @@ def _in_place(
 
 
 def _class_for(model: PreTrainedModel, task: str) -> Any:
-    if task not in TASKS:
-        raise SurgeryError(f"there is no task {task!r}", next_step=nearest(task, TASKS))
     kinds = {
         name: mapping[type(model.config)]
         for name, auto in TASKS.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -143,22 +143,23 @@ def _rearrange(model: nn.Module, stack: Stack, order: Sequence[int]) -> None:
         stack.blocks._modules[str(place)] = block
         for part in block.modules():
             if vars(part).get("layer_idx") == index and id(block) not in shared:
-                part.layer_idx = place  # type: ignore[assignment]
+                part.layer_idx = place
     bias.give_to(new)
 
 
 def _copied(model: nn.Module, block: nn.Module) -> nn.Module:
     """A copy whose weights are its own, except those that the rest of the model has, too."""
-    within = {id(part) for part in block.modules()}
-    outside = {
-        id(weight): weight
-        for part in model.modules()
-        if id(part) not in within
-        for weight in part._parameters.values()
-        if weight is not None
-    }
+    outside = {id(weight): weight for weight in _weights_beside(model, block)}
     found: nn.Module = copy.deepcopy(block, dict(outside))
     return found
+
+
+def _weights_beside(module: nn.Module, block: nn.Module) -> Iterator[nn.Parameter]:
+    """All weights that some way leads to which is not through the block."""
+    yield from module.parameters(recurse=False)
+    for child in module.children():
+        if child is not block:
+            yield from _weights_beside(child, block)
 
 
 class _RelativeBias:
@@ -173,7 +174,7 @@ class _RelativeBias:
             return
         for place, block in enumerate(blocks):
             for part in _attentions(block):
-                part.has_relative_attention_bias = place == 0  # type: ignore[assignment]
+                part.has_relative_attention_bias = place == 0
                 part._modules.pop("relative_attention_bias", None)
                 if place == 0:
                     part.relative_attention_bias = self._table
@@ -211,7 +212,7 @@ def _counting(model: nn.Module, stack: Stack) -> list[tuple[Any, tuple[str, ...]
     if getattr(main, "is_encoder_decoder", False):
         decodes = "decoder" in stack.path.split(".")
         names = DECODER_COUNTS if decodes and _counts_apart(main) else COUNTS
-        found = [(main, names)]
+        found: list[tuple[Any, tuple[str, ...]]] = [(main, names)]
         if holder is not None and holder is not main:
             found.append((holder, (*COUNTS, *DECODER_COUNTS) if decodes else COUNTS))
         return found
