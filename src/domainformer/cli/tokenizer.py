@@ -1,6 +1,7 @@
 """Verbs about a tokenizer: ``show``, ``validate``, ``semantic-ids``, ``merges``.
 
-Those that read all events are in `tokenize`, those for when the data change in `change`.
+Those that read all events are in `tokenize`, those for when the data change in `change`, those
+that make a tokenizer of plain text in `tokenizer_text` and `tokenizer_adaptive`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from domainformer.cli import change, tokenize
+from domainformer.cli import change, tokenize, tokenizer_adaptive, tokenizer_text
 from domainformer.cli.data import Entity, Table, Time
 from domainformer.cli.output import JSON, OVERWRITE, next_command, progress, say, show
+from domainformer.errors import ConfigError
 
 if TYPE_CHECKING:
     from domainformer.data import EventTable
@@ -35,6 +37,9 @@ def register(app: typer.Typer) -> None:
         ("drift", change.tokenizer_drift),
         ("semantic-ids", tokenizer_semantic_ids),
         ("merges", tokenizer_merges),
+        ("bpe", tokenizer_text.tokenizer_bpe),
+        ("characters", tokenizer_text.tokenizer_characters),
+        ("adaptive", tokenizer_adaptive.tokenizer_adaptive),
     ):
         tokenizer_app.command(name)(verb)
     app.add_typer(tokenizer_app, name="tokenizer")
@@ -83,26 +88,45 @@ def tokenizer_show(
 
 
 def tokenizer_validate(
-    folder: Folder,
-    table: Table,
+    folder: Annotated[
+        Path, typer.Argument(help="A saved tokenizer or model; of text, also a tokenizer file.")
+    ],
+    table: Annotated[
+        str | None, typer.Argument(help="Events to check on; for a tokenizer of text, texts.")
+    ] = None,
     entity: Entity = None,
     time: Time = None,
     events: Annotated[int, typer.Option(help="Events to look at one by one.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     memory: tokenize.Memory = "1GB",
+    vocab_size: Annotated[
+        int | None, typer.Option(help="Of text: the size that the model expects.", min=1)
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Of text: warnings are failures.")
+    ] = False,
     as_json: bool = JSON,
 ) -> None:
     """Check a tokenizer on a sample of TABLE: equal paths, true meanings, and the way back.
 
-    Exit code 1 where a promise is broken.
+    A tokenizer of plain text is checked on texts from all over Unicode. Exit code 1 where a
+    promise is broken.
     """
     from domainformer.cli.start import model_folder
     from domainformer.distributed import Means, validate_table
     from domainformer.quickstart import columns_of
     from domainformer.tokenizers import DomainTokenizer
+    from domainformer.tokenizers.language import is_text_tokenizer
 
     home = model_folder(folder)
+    if is_text_tokenizer(home):
+        tokenizer_adaptive.validate_text(home, table, vocab_size, strict=strict, as_json=as_json)
     fitted = DomainTokenizer.from_pretrained(home)
+    if table is None:
+        raise ConfigError(
+            "a tokenizer of events is checked on events",
+            next_step=f"domainformer tokenizer validate {folder} TABLE",
+        )
     with progress("checking promises") as tell:
         report = validate_table(
             table,
