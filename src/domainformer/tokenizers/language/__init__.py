@@ -22,7 +22,7 @@ torch, and transformers in ``pretrained.py`` alone, inside functions.
 """
 
 from domainformer.tokenizers.language.adaptive import AdaptiveTokenizer
-from domainformer.tokenizers.language.adaptive_files import open_text_tokenizer
+from domainformer.tokenizers.language.adaptive_files import is_text_tokenizer, open_text_tokenizer
 from domainformer.tokenizers.language.bpe import (
     FastBPETrainer,
     TrainedBPE,
@@ -56,6 +56,7 @@ __all__ = [
     "OwnFile",
     "open_own_file",
     "open_text_tokenizer",
+    "is_text_tokenizer",
     "TokenizerValidation",
     "TokenizerValidator",
     "SpecialTokens",

@@ -156,6 +156,17 @@ def open_text_tokenizer(path: str | Path) -> tuple[Any, int | None]:
     return open_own_file(place).to_hf(), _rows(place)
 
 
+def is_text_tokenizer(path: Path) -> bool:
+    """Whether a path may hold a tokenizer of plain text, and is none of events."""
+    if path.is_dir():
+        names = {entry.name for entry in path.iterdir()}
+        return "domain_tokenizer.json" not in names and bool(
+            names & {STATE_FILE, "tokenizer.json", "tokenizer_config.json", "vocab.json"}
+            or any(name.endswith((".model", ".tiktoken")) for name in names)
+        )
+    return path.is_file()
+
+
 def _hub_folder(folder: Path) -> Any:
     return load_pretrained(folder, offline=True).tokenizer
 
