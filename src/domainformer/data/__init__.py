@@ -15,8 +15,9 @@ and test apart; ``simulate.py`` makes tables of any size. What exceeds memory is
 After the tokenizer, ``tokens.py`` holds ragged ids in memory, ``store.py`` and ``shards.py`` on
 disk; ``packing.py`` cuts windows and fills rows, ``budgets.py`` cuts them where sources have shares
 of the context, ``dataset.py`` serves them.
-Text has a path of its own: ``text.py`` reads and splits files, ``text_policy.py`` says which
-characters a text may hold, ``windows.py`` (with ``text_windows.py``) cuts ids into rows.
+Text has a path of its own: ``text.py`` reads and splits files (``text_stream.py`` reads them in
+parts), ``text_policy.py`` says which characters a text may hold, ``windows.py`` (with
+``text_windows.py``) cuts ids into rows.
 
 May import ``schema`` and what lies below it; never torch, transformers, models or tokenizers.
 """
