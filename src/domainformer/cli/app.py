@@ -13,6 +13,7 @@ from domainformer.cli import (
     data,
     explain,
     export,
+    inspect,
     language,
     models,
     registry,
@@ -41,6 +42,7 @@ for module in (
     compare,
     config,
     explain,
+    inspect,
     export,
     surgery,
 ):

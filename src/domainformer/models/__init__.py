@@ -10,6 +10,8 @@ features; ``item_transformer.py`` (with ``item_softmax.py``) scores all items of
 ``families/`` opens language models of any family, this one and others, behind one interface;
 ``surgery/`` changes what a model is made of.
 
+``universal/`` puts any module of the user's own behind one way to call it (``bind``).
+
 The first four are copied into every saved model, so that it opens with ``trust_remote_code=True``
 where domainformer is not installed: they import torch, transformers and each other, relatively,
 and raise ``ValueError`` where other parts raise a DomainformerError. The others may import
@@ -56,6 +58,12 @@ from domainformer.models.numeric import (
     PeriodicLinearReLU,
     PiecewiseLinearEncoding,
 )
+from domainformer.models.universal import (
+    BoundModel,
+    ComputationalGraphExecutor,
+    ModelSignatureInspector,
+    bind,
+)
 
 AutoConfig.register(DomainTransformerConfig.model_type, DomainTransformerConfig, exist_ok=True)
 DomainTransformerConfig.register_for_auto_class()
@@ -98,4 +106,8 @@ __all__ = [
     "adapter_for",
     "adapter_class",
     "surgery",
+    "bind",
+    "BoundModel",
+    "ModelSignatureInspector",
+    "ComputationalGraphExecutor",
 ]

@@ -21,9 +21,10 @@ from transformers import PreTrainedModel
 
 from domainformer.errors import AdapterError, UnresolvedInput, nearest
 from domainformer.models.universal.aliases import INVERTED_MASKS, SHIFTED_LABELS, Role
+from domainformer.models.universal.executor import ComputationalGraphExecutor
 from domainformer.models.universal.forward import unwrapped
 from domainformer.models.universal.outputs import Chooser, find_cache, find_logits
-from domainformer.models.universal.signature import ForwardParameter, ModelSignatureInspector
+from domainformer.models.universal.signature import ModelSignatureInspector
 
 IGNORED_LABEL = -100
 
@@ -34,6 +35,12 @@ _FILLED = {
     Role.POSITIONS: "position_ids",
     Role.CACHE: "past_key_values",
 }
+
+
+_DECODER_INPUTS = frozenset({"decoder_input_ids", "decoder_inputs_embeds"})
+
+# Leaving these out would change the logits and say nothing.
+_NEVER_DROPPED = frozenset({Role.POSITIONS, Role.CACHE})
 
 
 @dataclasses.dataclass
@@ -67,6 +74,7 @@ class BoundModel(nn.Module):
         module: nn.Module,
         inspector: ModelSignatureInspector,
         *,
+        executor: ComputationalGraphExecutor | None = None,
         logits: Chooser | None = None,
         vocab_size: int | None = None,
     ) -> None:
@@ -75,8 +83,15 @@ class BoundModel(nn.Module):
         self.inspector = inspector
         self.vocab_size = vocab_size
         self.native = isinstance(unwrapped(module), PreTrainedModel)
+        # Without a provider or a dead argument there is nothing to compute beside the module.
+        idle = executor is None or not (executor.provided or executor.dead)
+        self.executor = None if idle else executor
+        self._decodes = self.native and bool(getattr(self.config, "is_encoder_decoder", False))
         self._chosen = logits
         self._names = {role: inspector.of(role) for role in Role}
+        tokens = [p for p in inspector.parameters if p.role is Role.TOKENS]
+        if len(tokens) > 1:
+            self._names[Role.TOKENS] = tuple(p.name for p in tokens if p.required)
         self._call = _CallPlan(inspector)
 
     @property
@@ -123,7 +138,13 @@ class BoundModel(nn.Module):
             "position_ids": position_ids,
             "past_key_values": past_key_values,
         }
-        raw = self._call(self.module, self._arguments(given, labels, kwargs))
+        if self._decodes and labels is None and not kwargs.keys() & _DECODER_INPUTS:
+            self._refuse_no_decoder()
+        values = self._arguments(given, labels, kwargs)
+        if self.executor is not None:
+            present = {name: value for name, value in given.items() if value is not None}
+            values |= self.executor({**present, **values})
+        raw = self._call(self.module, values)
         logits = find_logits(
             raw,
             self._shape(input_ids, kwargs),
@@ -134,6 +155,14 @@ class BoundModel(nn.Module):
         cache = find_cache(raw, logits, takes_state=bool(self._names[Role.CACHE]))
         return BoundOutput(logits, self._loss(raw, logits, labels), cache, raw)
 
+    def _refuse_no_decoder(self) -> None:
+        raise UnresolvedInput(
+            "an encoder-decoder needs the ids of its decoder",
+            names=["decoder_input_ids"],
+            candidates=["labels=… in the call (they are shifted)", "decoder_input_ids=…"],
+            where=self.inspector.source.at(),
+        )
+
     def _arguments(
         self, given: Mapping[str, Any], labels: torch.Tensor | None, kwargs: dict[str, Any]
     ) -> dict[str, Any]:
@@ -143,7 +172,7 @@ class BoundModel(nn.Module):
             value, names = given[source], self._names[role]
             if value is None:
                 continue
-            if not names and role in (Role.POSITIONS, Role.CACHE):
+            if not names and role in _NEVER_DROPPED:
                 raise AdapterError(
                     f"forward takes no {source}",
                     where=self.inspector.source.at(),
@@ -280,11 +309,12 @@ def bind(
         torch.Size([2, 3, 10])
     """
     inspector = ModelSignatureInspector(model, roles)
-    if not inspector.of(Role.TOKENS):
-        _refuse_no_tokens(inspector)
-    _refuse_unresolved(inspector)
+    _check_tokens(inspector)
     settings = config if config is not None else getattr(unwrapped(model), "config", None)
-    return BoundModel(model, inspector, logits=logits, vocab_size=_vocab_size(model, settings))
+    executor = ComputationalGraphExecutor(model, inspector, providers, config=settings)
+    return BoundModel(
+        model, inspector, executor=executor, logits=logits, vocab_size=_vocab_size(model, settings)
+    )
 
 
 def _vocab_size(model: nn.Module, config: Any) -> int | None:
@@ -299,34 +329,32 @@ def _vocab_size(model: nn.Module, config: Any) -> int | None:
     return rows.pop() if len(rows) == 1 else None
 
 
-def _refuse_no_tokens(inspector: ModelSignatureInspector) -> None:
+def _check_tokens(inspector: ModelSignatureInspector) -> None:
+    """Exactly one argument takes the ids: two would get the same ones, and mean two things."""
+    where = inspector.source.at()
+    tokens = [p for p in inspector.parameters if p.role is Role.TOKENS]
+    required = [p for p in tokens if p.required]
+    if len(tokens) == 1 or len(required) == 1:
+        return
+    if tokens:
+        raise UnresolvedInput(
+            f"{len(tokens)} arguments of forward take token ids, and a call gives one",
+            names=[p.name for p in tokens],
+            candidates=[
+                f"roles={{{p.name!r}: 'option'}} and {p.name}=… in each call" for p in tokens
+            ],
+            where=where,
+            why="; ".join(f"{p.name}: {p.why}" for p in tokens),
+        )
     unknown = [p for p in inspector.parameters if p.role is Role.UNKNOWN]
     raise UnresolvedInput(
         "no argument of forward is known to take token ids",
         names=[p.name for p in unknown],
         candidates=[f"roles={{{p.name!r}: 'tokens'}}" for p in unknown],
-        where=inspector.source.at(),
+        where=where,
         why="; ".join(f"{p.name}: {p.why}" for p in inspector.parameters) or "it takes nothing",
         next_step=None if unknown else "give a module whose forward takes token ids",
     )
-
-
-def _refuse_unresolved(inspector: ModelSignatureInspector) -> None:
-    """Roles that the caller of a bound model fills may stay open; no others."""
-    open_roles = (Role.UNKNOWN, Role.INTERMEDIATE, Role.EMBEDDINGS)
-    missing = [p for p in inspector.parameters if p.required and p.role in open_roles]
-    if missing:
-        raise UnresolvedInput(
-            f"forward needs {', '.join(p.name for p in missing)}, and nothing provides it",
-            names=[p.name for p in missing],
-            candidates=_candidates(inspector, missing),
-            where=inspector.source.at(),
-            why="; ".join(f"{p.name}: {p.why}" for p in missing),
-        )
-
-
-def _candidates(inspector: ModelSignatureInspector, missing: list[ForwardParameter]) -> list[str]:
-    return [f"roles={{{p.name!r}: 'option'}} and {p.name}=… in each call" for p in missing]
 
 
 def _inverted(mask: torch.Tensor) -> torch.Tensor:

@@ -37,6 +37,7 @@ class ForwardSource:
             where that is not known (``from x import *`` in a file that was not run).
         owner: Name of the class that it is written in, for private names.
         text: The whole text of the file, to be repaired.
+        qualified: The class as the file names it, where the source was read and not run.
     """
 
     file: str
@@ -45,6 +46,7 @@ class ForwardSource:
     globals: frozenset[str] | None = None
     owner: str | None = None
     text: str | None = None
+    qualified: str | None = None
 
     @property
     def line(self) -> int:
@@ -80,7 +82,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def forward_of(model: nn.Module | type[nn.Module]) -> Callable[..., Any]:
     """What is called when the model is: an own attribute of the instance before its class."""
     if isinstance(model, type):
-        return model.forward
+        found: Callable[..., Any] = getattr(model, "forward")  # noqa: B009 - mypy sees no class of torch
+        return found
     own = vars(model).get("forward")
     return own if own is not None else type(model).forward
 
@@ -149,7 +152,7 @@ def _tree(text: str, first: int, function: Any) -> tuple[Function | None, str | 
         node
         for node in ast.walk(module)
         if isinstance(node, wanted)
-        and (is_lambda or node.name == function.__name__)
+        and (isinstance(node, ast.Lambda) or node.name == function.__name__)
         and tuple(a.arg for a in [*node.args.posonlyargs, *node.args.args]) == names
     ]
     if is_lambda and len(found) != 1:

@@ -288,7 +288,7 @@ def _signature_of_tree(source: ForwardSource) -> inspect.Signature:
     arguments, kinds = tree.args, inspect.Parameter
     positional = [*arguments.posonlyargs, *arguments.args]
     padding: list[ast.expr | None] = [None] * (len(positional) - len(arguments.defaults))
-    rows = [
+    rows: list[tuple[ast.arg, Any, ast.expr | None]] = [
         (a, kinds.POSITIONAL_ONLY if a in arguments.posonlyargs else kinds.POSITIONAL_OR_KEYWORD, d)
         for a, d in zip(positional, [*padding, *arguments.defaults], strict=True)
     ]
