@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 # Compiled tests are kept: without them each process of the tests rewrites every file again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow lint types layers quick notebooks format clean
+.PHONY: demo test test-slow conformance lint types layers quick notebooks format clean
 
 demo: $(STAMP)
 	$(BIN)/domainformer quickstart --output runs/demo --overwrite
@@ -42,6 +42,10 @@ quick: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -q -m slow --durations=15
+
+# transformers' own common tests on our model and tokenizers, from its source distribution.
+conformance: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -c tests/conformance/pytest.ini tests/conformance
 
 # Run the notebooks and store what they print.
 notebooks: $(STAMP)
