@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from domainformer.evaluation.evaluate import evaluate
     from domainformer.evaluation.next_event import next_event
     from domainformer.evaluation.probe import probe
+    from domainformer.export import ExportedModel, ExportReport, export_model, export_onnx
     from domainformer.inference import (
         Bundle,
         Explanation,
@@ -103,7 +104,9 @@ if TYPE_CHECKING:
     from domainformer.models import (
         AutoModelAdapter,
         BaseAdapter,
+        BoundModel,
         Collator,
+        ComputationalGraphExecutor,
         CustomTransformerAdapter,
         DCNv2CrossLayer,
         DomainTransformerConfig,
@@ -112,9 +115,11 @@ if TYPE_CHECKING:
         DomainTransformerModel,
         JointFusionConfig,
         JointFusionModel,
+        ModelSignatureInspector,
         PeriodicLinearReLU,
         QwenAdapter,
         adapter_for,
+        bind,
         pool_hidden,
         surgery,
     )
@@ -259,6 +264,10 @@ __all__ = [
     "QwenAdapter",
     "AutoModelAdapter",
     "adapter_for",
+    "bind",
+    "BoundModel",
+    "ModelSignatureInspector",
+    "ComputationalGraphExecutor",
     "surgery",
     "Registry",
     "Entry",
@@ -329,6 +338,10 @@ __all__ = [
     "write_report",
     "DomainformerError",
     "__version__",
+    "ExportReport",
+    "ExportedModel",
+    "export_model",
+    "export_onnx",
 ]
 
 # Which package each name comes from; tests hold it equal to the imports above.
@@ -383,6 +396,7 @@ _PACKAGES = {
         "task_at_cuts",
         "task_from_labels",
     ),
+    "export": ("ExportReport", "ExportedModel", "export_model", "export_onnx"),
     "inference": (
         "Bundle",
         "Explanation",
@@ -407,7 +421,9 @@ _PACKAGES = {
     "models": (
         "AutoModelAdapter",
         "BaseAdapter",
+        "BoundModel",
         "Collator",
+        "ComputationalGraphExecutor",
         "CustomTransformerAdapter",
         "DomainTransformerConfig",
         "DomainTransformerForCausalLM",
@@ -416,9 +432,11 @@ _PACKAGES = {
         "DCNv2CrossLayer",
         "JointFusionConfig",
         "JointFusionModel",
+        "ModelSignatureInspector",
         "PeriodicLinearReLU",
         "QwenAdapter",
         "adapter_for",
+        "bind",
         "pool_hidden",
         "surgery",
     ),
