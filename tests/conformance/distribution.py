@@ -2,8 +2,9 @@
 
 They are fetched when they are asked for, kept outside of the project, and never become part of it.
 The distribution lacks the folders below ``tests``, from which its common tests import
-(``generation``, ``exporters``, ``utils``): there empty mixins stand in, so that everything else runs. A checkout of the
-same version (``TRANSFORMERS_CHECKOUT``) has these too, and is then used as it is.
+(``generation``, ``exporters``, ``utils``): there empty mixins stand in, so that everything else
+runs. A checkout of the same version (``TRANSFORMERS_CHECKOUT``) has these, too, and is then used
+as it is.
 """
 
 from __future__ import annotations
