@@ -27,7 +27,7 @@ from domainformer.tokenizers.language.tiers import TIERS, Choice, Considered, Ti
 from domainformer.tokenizers.language.view import TextView, view_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from domainformer.tokenizers.hub import HFTokenizer
 
 
 class AdaptiveTokenizer:
@@ -153,7 +153,7 @@ class AdaptiveTokenizer:
         """Short name of all that decides ids."""
         return files.fingerprint_of(self.tokenizer)
 
-    def to_hf(self) -> PreTrainedTokenizerBase:
+    def to_hf(self) -> HFTokenizer:
         """A tokenizer of transformers with equal ids."""
         return files.as_hf(self.tokenizer)
 

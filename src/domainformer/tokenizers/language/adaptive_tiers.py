@@ -163,7 +163,8 @@ def _specials(asked: Asked) -> SpecialTokens:
             raise TokenizerError(
                 f"there is no special token {role!r}", next_step=nearest(role, ROLES)
             )
-    return SpecialTokens(**asked.special_tokens)
+    roles: dict[str, Any] = dict(asked.special_tokens)
+    return SpecialTokens(**roles)
 
 
 def _settings(asked: Asked) -> dict[str, object]:

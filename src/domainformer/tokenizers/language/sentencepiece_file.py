@@ -79,7 +79,7 @@ def _translate(path: Path, proto: Any) -> Tokenizer:
     fallback = bool(trained.byte_fallback)
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
     if trained.model_type == _UNIGRAM:
-        model = models.Unigram(pieces, unk_id=trained.unk_id, byte_fallback=fallback)
+        model: Any = models.Unigram(pieces, unk_id=trained.unk_id, byte_fallback=fallback)
     elif trained.model_type == _BPE:
         model = models.BPE(
             {piece: index for index, (piece, _) in enumerate(pieces)},
@@ -118,7 +118,7 @@ def _translate(path: Path, proto: Any) -> Tokenizer:
 
 
 def _normalizer(spec: Any) -> Any:
-    steps = []
+    steps: list[Any] = []
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
