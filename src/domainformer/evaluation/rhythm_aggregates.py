@@ -89,7 +89,7 @@ def _activity(horizon: float) -> dict[str, pl.Expr]:
     """Faded counts at the cut and at the last visit, and the visits that this silence lacks."""
     age = pl.col(AGE)
     recency = age.min()
-    found = {}
+    found: dict[str, pl.Expr] = {}
     for part, name in ((1 / 12, "1/12"), (1 / 3, "1/3"), (1, "1"), (4, "4")):
         fading = part * horizon
         found[f"activity.{name}"] = (-age / fading).exp().sum()
@@ -117,7 +117,7 @@ def _periods(horizon: float) -> dict[str, pl.Expr]:
 def _seasons(horizon: float, year: float) -> dict[str, pl.Expr]:
     """Visits in the horizon after the cuts one and two years ago, and set against those before."""
     age = pl.col(AGE)
-    found = {}
+    found: dict[str, pl.Expr] = {}
     for years in (1, 2):
         then = years * year
         after = ((age <= then) & (age > then - horizon)).sum()

@@ -189,6 +189,19 @@ def test_plans_and_schemas_are_inferred_named_or_given():
         training_events(task, task.examples.filter(pl.col("entity") >= 40))
 
 
+def test_an_inferred_plan_has_the_horizon_of_a_question_about_silence():
+    asked = {"label": "no_event", "horizon": "30"}
+    task = labelled("binary")
+    for record, horizon in (
+        (asked, 30.0),
+        ({**asked, "label": "any_event"}, 30.0),
+        ({**asked, "label": "col(amount).sum()"}, None),
+        ({**asked, "horizon": "30 days, 0:00:00"}, None),
+        ({}, None),
+    ):
+        assert infer_plan(replace(task, record=record), task.examples).horizon == horizon
+
+
 def test_a_public_plan_serves_all_forms_of_its_task_and_no_other_table():
     named = replace(labelled("binary"), name="credit_default")
     assert find_plan(None, named, named.examples) == infer_plan(named, named.examples)

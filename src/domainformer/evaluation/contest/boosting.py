@@ -78,6 +78,7 @@ def infer_plan(task: Task, examples: pl.DataFrame) -> FeaturePlan:
 
     Numbers get moments, trends, windows and three lags; categories and texts their frequent values;
     windows are an eighth, a quarter and a half of the usual (90th percentile) length of a history.
+    Where the question is whether anything happens within a horizon, the plan has it, too.
 
     Example:
         >>> from domainformer.evaluation.public_tasks import simulated_order
@@ -100,6 +101,7 @@ def infer_plan(task: Task, examples: pl.DataFrame) -> FeaturePlan:
         numeric=tuple(sorted(columns["numbers"])),
         labels=tuple(sorted(columns["names"])),
         windows=_windows(task, examples),
+        horizon=_horizon(task),
         lags=3,
     )
 
@@ -114,3 +116,14 @@ def _windows(task: Task, examples: pl.DataFrame) -> tuple[float, ...]:
     usual = float(np.quantile(spans, 0.9)) / scale
     found = (float(f"{usual * share:.2g}") for share in (0.125, 0.25, 0.5))
     return tuple(dict.fromkeys(window for window in found if window > 0))
+
+
+def _horizon(task: Task) -> float | None:
+    """The length of the window that a label of silence or activity looks at; None: another label.
+
+    A record tells a horizon as text; one that is no plain number (a timedelta) is left out.
+    """
+    if task.record.get("label") not in ("no_event", "any_event"):
+        return None
+    told = str(task.record.get("horizon", ""))
+    return float(told) if told.isdecimal() else None
