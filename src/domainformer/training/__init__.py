@@ -9,7 +9,8 @@
 Start at ``config.py`` (what can be configured), then ``engine.py`` (how a run goes). The loop and
 its checkpoints are in ``trainer.py`` and ``checkpoints.py``; ``preparation.py`` makes tokens of the
 table, ``plan.py`` and ``batch_size.py`` choose numbers, ``progress.py`` tells.
-``batcher.py`` puts windows of text on a device and finds the batch size that pays.
+``batcher.py`` puts windows of text on a device and finds the batch size that pays;
+``lightning/`` has data modules for Lightning's trainer.
 What is learned from is in ``objectives.py``, with a file for each objective; how, in ``rules/``.
 Language models over text are in ``language/``, through the same engine.
 
