@@ -137,7 +137,9 @@ if TYPE_CHECKING:
         infer_schema,
     )
     from domainformer.tokenizers import (
+        KNOWN_TOKENIZERS,
         ActionPieceMerges,
+        AdaptiveTokenizer,
         CalendarTokenizer,
         CategoricalTokenizer,
         CharacterLevelTokenizer,
@@ -229,6 +231,9 @@ __all__ = [
     "ElapsedTimeTokenizer",
     "TextTokenizer",
     "CharacterTokenizer",
+    "AdaptiveTokenizer",
+    "TokenizerValidator",
+    "KNOWN_TOKENIZERS",
     "CharacterLevelTokenizer",
     "FastBPETrainer",
     "TrainedBPE",
@@ -454,6 +459,9 @@ _PACKAGES = {
         "infer_schema",
     ),
     "tokenizers": (
+        "AdaptiveTokenizer",
+        "KNOWN_TOKENIZERS",
+        "TokenizerValidator",
         "ActionPieceMerges",
         "CalendarTokenizer",
         "CategoricalTokenizer",
