@@ -158,6 +158,7 @@ if TYPE_CHECKING:
         SignTokenizer,
         SpecialTokens,
         TextTokenizer,
+        TokenizerValidator,
         TrainedBPE,
         ValidationReport,
         add_domain_tokens,
