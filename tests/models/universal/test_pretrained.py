@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from domainformer.errors import AdapterError, FingerprintError, RegistryError
 from domainformer.models.families import adapter_for
@@ -86,7 +87,24 @@ def test_logits_are_the_modules_and_the_loss_is_that_of_the_next_token():
     torch.testing.assert_close(found.loss, oracle(found.logits, labels).mean())
     shared = model(input_ids=ids(), labels=labels, num_items_in_batch=7)
     torch.testing.assert_close(shared.loss, oracle(found.logits, labels).sum() / 7)
+    shifted = F.pad(labels[:, 1:], (0, 1), value=-100)
+    assert torch.equal(model(input_ids=ids(), shift_labels=shifted).loss, found.loss)
     assert torch.equal(model(input_ids=ids(), return_dict=False)[0], found.logits)
+
+
+def test_a_model_of_transformers_keeps_its_own_loss():
+    config = GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=V, n_positions=16)
+    config.eos_token_id = config.bos_token_id = None
+    inner = GPT2LMHeadModel(config).eval()
+    model = UniversalForCausalLM.wrap(inner).eval()
+    for extra in ({}, {"num_items_in_batch": 5}):
+        found = model(input_ids=ids(), labels=ids(), **extra)
+        direct = inner(input_ids=ids(), labels=ids(), **extra)
+        assert torch.equal(found.loss, direct.loss)
+        assert torch.equal(found.logits, direct.logits)
+    assert model.config.max_position_embeddings == 16
+    told = [one.generate(ids(), max_new_tokens=4, do_sample=False) for one in (model, inner)]
+    assert torch.equal(*told)
 
 
 def test_wrapping_initialises_nothing():

@@ -8,13 +8,14 @@ import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import TypeAlias
 
 from torch import nn
 
 from domainformer.errors import AdapterError, FingerprintError
 from domainformer.models.universal.configuration import UniversalConfig
 
-Given = nn.Module | Callable[..., nn.Module]
+Given: TypeAlias = nn.Module | Callable[..., nn.Module]
 """A module, or what makes one: its class, or any function."""
 
 _FOREIGN = ("torch.", "transformers.")

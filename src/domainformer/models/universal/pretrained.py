@@ -191,6 +191,7 @@ class UniversalForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         return_dict: bool | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        shift_labels: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits, and the loss of the next token where there are labels.
@@ -204,12 +205,15 @@ class UniversalForCausalLM(PreTrainedModel, GenerationMixin):
             use_cache: Ask the module for a cache.
             return_dict: False: a tuple in place of an output with names.
             num_items_in_batch: What the sum of losses is divided by; the labels counted, if None.
+            shift_labels: What each position shall say [B, L], in place of ``labels``: in our
+                engine's windows the last position has an answer, too.
             **kwargs: Further arguments of the module, by their names.
         """
         if use_cache and self._asks_for_cache:
             kwargs = {**kwargs, **self._asks_for_cache}
-        if self.model.native and labels is not None and num_items_in_batch is not None:
-            kwargs["num_items_in_batch"] = num_items_in_batch
+        if self.model.native:
+            extra = {"num_items_in_batch": num_items_in_batch, "shift_labels": shift_labels}
+            kwargs |= {name: value for name, value in extra.items() if value is not None}
         found = self.model(
             input_ids,
             attention_mask=attention_mask,
@@ -219,10 +223,13 @@ class UniversalForCausalLM(PreTrainedModel, GenerationMixin):
             **kwargs,
         )
         loss = found.loss if self.model.native else None
-        if labels is not None and loss is None:
-            width = found.logits.shape[-1]
+        if loss is None and (labels is not None or shift_labels is not None):
             loss = self.loss_function(
-                found.logits, labels, width, num_items_in_batch=num_items_in_batch
+                found.logits,
+                labels,
+                found.logits.shape[-1],
+                num_items_in_batch=num_items_in_batch,
+                shift_labels=shift_labels,
             )
         past = found.past_key_values if use_cache is not False else None
         output = CausalLMOutputWithPast(loss=loss, logits=found.logits, past_key_values=past)

@@ -126,7 +126,7 @@ def at_rest(module: nn.Module, *, training: bool = False) -> Iterator[None]:
             part._buffers.update(own)
         with torch.no_grad():
             for (part, name), value in values.items():
-                part._buffers[name].copy_(value)  # type: ignore[union-attr]
+                part._buffers[name].copy_(value)
         for part, mode in modes.items():
             part.training = mode
         for weight, gradient in gradients:
