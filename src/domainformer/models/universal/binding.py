@@ -39,6 +39,9 @@ _FILLED = {
 
 _DECODER_INPUTS = frozenset({"decoder_input_ids", "decoder_inputs_embeds"})
 
+# With these a model gives the logits of the last positions alone.
+_FEWER_LOGITS = frozenset({"logits_to_keep", "num_logits_to_keep"})
+
 # Leaving these out would change the logits and say nothing.
 _NEVER_DROPPED = frozenset({Role.POSITIONS, Role.CACHE})
 
@@ -194,7 +197,7 @@ class BoundModel(nn.Module):
 
         Models of transformers say which tensor their logits are, and have ways to ask for fewer.
         """
-        if self.native:
+        if self.native or kwargs.keys() & _FEWER_LOGITS:
             return input_ids.shape[0], None
         ids = next((kwargs[name] for name in self._names[Role.ENCODER] if name in kwargs), None)
         batch, length = (input_ids if ids is None or ids.dim() != 2 else ids).shape[:2]

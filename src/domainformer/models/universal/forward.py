@@ -102,7 +102,8 @@ def find_forward(model: nn.Module | type[nn.Module]) -> ForwardSource:
     """
     if isinstance(model, torch.jit.ScriptModule):
         return ForwardSource("<unknown>", None, "a scripted module has no Python source")
-    function = _written(forward_of(model))
+    of_class = isinstance(model, type) or "forward" not in vars(model)
+    function, takes_self = _written(forward_of(model), of_class)
     if not inspect.isfunction(function):
         kind = type(function).__name__
         return ForwardSource("<unknown>", None, f"forward is a {kind}, not a Python function")
@@ -116,26 +117,21 @@ def find_forward(model: nn.Module | type[nn.Module]) -> ForwardSource:
     cells = set(function.__code__.co_freevars) | {"__class__"}
     known = frozenset({*function.__globals__, *dir(builtins), *cells})
     # A function that is an instance's own attribute without being bound takes no self.
-    names = function.__qualname__.rpartition(".")[0].rpartition(".")[2]
-    bound = isinstance(model, type) or "forward" not in vars(model) or _takes_self(model)
-    return ForwardSource(file, tree, reason, known, names if bound and names else None, text)
+    owner = function.__qualname__.rpartition(".")[0].rpartition(".")[2]
+    return ForwardSource(file, tree, reason, known, owner if takes_self and owner else None, text)
 
 
-def _takes_self(model: nn.Module) -> bool:
-    return inspect.ismethod(vars(model)["forward"])
-
-
-def _written(function: Any) -> Any:
-    """Through bound methods, ``functools.partial`` and ``functools.wraps``."""
+def _written(function: Any, takes_self: bool) -> tuple[Any, bool]:
+    """Through ``functools.wraps``, ``functools.partial`` and bound methods."""
     while True:
-        if isinstance(function, functools.partial):
+        if hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif isinstance(function, functools.partial):
             function = function.func
         elif inspect.ismethod(function):
-            function = function.__func__
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
+            function, takes_self = function.__func__, True
         else:
-            return function
+            return function, takes_self
 
 
 def _tree(text: str, first: int, function: Any) -> tuple[Function | None, str | None]:

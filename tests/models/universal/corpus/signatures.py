@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from typing import Optional
 
 import torch
@@ -203,6 +204,19 @@ def instance_partial():
     return model
 
 
+def instance_hooked():
+    """As accelerate does it: a partial of its own function that claims to be the old one."""
+    model = Base()
+    model.forward = types.MethodType(lambda self, idx, unused=None: self.body(idx), model)
+    written = model.forward
+
+    def hooked(module, *args, **kwargs):
+        return written(*args, **kwargs)
+
+    model.forward = functools.update_wrapper(functools.partial(hooked, model), written)
+    return model
+
+
 def scripted():
     with __import__("warnings").catch_warnings():
         __import__("warnings").simplefilter("ignore", DeprecationWarning)
@@ -255,6 +269,7 @@ CASES = [
     Case(LambdaForward, roles={"input_ids": "tokens"}),
     Case(instance_lambda, roles={"input_ids": "tokens"}),
     Case(instance_partial, roles={"idx": "tokens", "scale": "option"}),
+    Case(instance_hooked, roles={"idx": "tokens"}, dead=("unused",)),
     Case(scripted, "refused", "roles={'input': 'tokens'}", unknown="scripted"),
     Case(traced, bind={"roles": {"x": "tokens"}}, unknown="scripted"),
     Case(sequential, roles={"input": "tokens"}),
