@@ -229,8 +229,11 @@ def summary(rows):
         seconds = [row[name]["seconds"] for row in rows]
         # Between the two largest sizes: imports and training of merges, which are fixed, cancel.
         marginal[name] = round((sizes[-1] - sizes[-2]) / max(seconds[-1] - seconds[-2], 1e-9))
+    # Processor time says what the code costs where other jobs share the machine.
+    spent = {name: [row[name]["processor_seconds"] for row in rows] for name in STEPS}
     return {
         "exponent": {name: exponent(sizes, [r[name]["seconds"] for r in rows]) for name in STEPS},
+        "processor_exponent": {name: exponent(sizes, spent[name]) for name in STEPS},
         "peak_mib": {name: max(row[name]["peak_mib"] for row in rows) for name in STEPS},
         "marginal_events_per_second": marginal,
     }
