@@ -20,6 +20,8 @@ and raise ``ValueError`` where other parts raise a DomainformerError. The others
 Importing this package registers the models with the Auto classes.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -36,6 +38,7 @@ from domainformer.models.families import (
     BaseAdapter,
     CustomTransformerAdapter,
     QwenAdapter,
+    UniversalAdapter,
     adapter_class,
     adapter_for,
 )
@@ -64,6 +67,12 @@ from domainformer.models.universal import (
     ModelSignatureInspector,
     bind,
 )
+from domainformer.models.universal.configuration import UniversalConfig
+from domainformer.models.universal.identity import given_module
+from domainformer.models.universal.pretrained import UniversalForCausalLM
+
+if TYPE_CHECKING:
+    from domainformer.models.universal.module import UniversalModelAdapter
 
 AutoConfig.register(DomainTransformerConfig.model_type, DomainTransformerConfig, exist_ok=True)
 DomainTransformerConfig.register_for_auto_class()
@@ -103,6 +112,11 @@ __all__ = [
     "CustomTransformerAdapter",
     "QwenAdapter",
     "AutoModelAdapter",
+    "UniversalAdapter",
+    "UniversalConfig",
+    "UniversalForCausalLM",
+    "UniversalModelAdapter",
+    "given_module",
     "adapter_for",
     "adapter_class",
     "surgery",
@@ -111,3 +125,12 @@ __all__ = [
     "ModelSignatureInspector",
     "ComputationalGraphExecutor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # It is a LightningModule, and Lightning is an extra that takes a second to import.
+    if name == "UniversalModelAdapter":
+        from domainformer.models.universal.module import UniversalModelAdapter
+
+        return UniversalModelAdapter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -231,6 +231,8 @@ def test_the_registry_takes_it_and_asks_for_the_module(tmp_path):
     assert one.model.model.module is not two.model.model.module
     assert torch.equal(module.table.weight, untouched)
     assert one.boundary_id is None
+    with given_module(Running), pytest.raises(RegistryError, match="device_map"):
+        UniversalAdapter.read_model(folder, None, device_map="auto")
 
 
 def test_a_folder_holds_no_code(tmp_path):

@@ -37,9 +37,10 @@ class UniversalAdapter(BaseAdapter):
         cls,
         folder: str | Path,
         *,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = "cpu",
         dtype: torch.dtype | None = None,
         module: Given | None = None,
+        **options: Any,
     ) -> Self:
         """Read a model into a module that the caller gives.
 
@@ -49,23 +50,32 @@ class UniversalAdapter(BaseAdapter):
             dtype: Cast the weights; as they were saved by default.
             module: A module, of which a copy is filled, its class, or a function that makes it;
                 None: what :func:`~domainformer.models.universal.given_module` says.
+            **options: None is known: a module of the user's own is not split over devices.
 
         Raises:
             RegistryError: No module is given, or the weights are not its own.
             FingerprintError: Its source changed since it was saved.
         """
         if module is None:
-            return super().load_checkpoint(folder, device=device, dtype=dtype)
+            return super().load_checkpoint(folder, device=device, dtype=dtype, **options)
         with given_module(module):
-            return super().load_checkpoint(folder, device=device, dtype=dtype)
+            return super().load_checkpoint(folder, device=device, dtype=dtype, **options)
 
     @classmethod
-    def read_model(cls, folder: Path, dtype: torch.dtype | None) -> Any:
+    def read_model(cls, folder: Path, dtype: torch.dtype | None, **options: Any) -> Any:
         """The module that was given, with the weights of the folder.
 
         Raises:
-            RegistryError: None is given: a folder holds no code, and none would be run.
+            RegistryError: None is given: a folder holds no code, and none would be run. Or it is
+                asked for in a way that transformers knows for its own models alone.
         """
+        if options:
+            raise RegistryError(
+                f"a module of the user's own cannot be loaded with {', '.join(sorted(options))}",
+                where=str(folder),
+                why="transformers splits and quantises the models that it builds itself",
+                next_step="load it without, then move or quantise the module",
+            )
         module = current_module()
         if module is None:
             name = read_model_config(folder).get("module_name") or "a module"
