@@ -1,6 +1,7 @@
 """Names of a `forward`: every verdict holds in every execution of random programs."""
 
 import ast
+import builtins
 import random
 from pathlib import Path
 
@@ -184,3 +185,75 @@ def test_findings_have_file_line_and_reason():
 def test_an_untouchable_raises_on_any_use(touch):
     with pytest.raises(AdapterError, match="mhsa_0_output was used"):
         touch(Untouchable("mhsa_0_output", "model.py:3"))
+
+
+SNIPPETS = {
+    "match": (
+        "match x:\n case [a, *b] if a: return b\n case {'k': c, **d}: return c, d\nreturn x",
+        "",
+    ),
+    "match falls through": ("match x:\n case 1: y = 2\nreturn y", "uncertain y"),
+    "nested comprehension": ("return [[b for b in a] for a in x if a]", ""),
+    "comprehension's own names end": ("z = [a for a in x]\nreturn a, z", "undefined a"),
+    "generator reads later": ("g = (a + y for a in x)\ny = 1\nreturn g", ""),
+    "lambda reads later": ("f = lambda: y\ny = 1\nreturn f(x)", ""),
+    "lambda reads nothing": ("f = lambda: y\nreturn f(x)", "undefined y"),
+    "walrus in while": ("while (y := x): x = y - 1\nreturn y", ""),
+    "except name ends": ("try: x()\nexcept ValueError as e: pass\nreturn e", "undefined e"),
+    "while true binds": ("while True:\n y = x\n if y: break\nreturn y", ""),
+    "del then read": ("del x\nreturn x", "undefined x"),
+    "global is no local": ("global g\ng = x\nreturn g", ""),
+    "annotation binds nothing": ("y: int\nreturn x, y", "undefined y"),
+    "unpacked and unused": ("a, b = x\nreturn a", ""),
+    "underscore is on purpose": ("_rest = x\nreturn 1", ""),
+    "in place is used": ("x += 1", ""),
+    "subscript is used": ("y = x\ny[0] = 1\nreturn x", ""),
+    "class body": ("class K:\n y = x\nreturn K", ""),
+    "default is read now": ("def f(a=y): return a\ny = x\nreturn f, y", "undefined y"),
+    "decorated": ("@x\ndef f(): return z\nz = 1\nreturn f", ""),
+    "nonlocal": ("n = 0\ndef f():\n nonlocal n\n n = n + 1\nf()\nreturn n, x", ""),
+    "star call": ("y = 1\nreturn x(*[y], **{'k': y})", ""),
+    "f-string": ("y = 1\nreturn f'{x}{y:{y}}'", ""),
+    "chained comparison": ("return x < (y := 1) < y", ""),
+    "short circuit": ("x and (y := x)\nreturn y", "uncertain y"),
+    "after return": ("return x\ny = z", ""),
+    "exec": ("exec('y = 1')\nreturn x, y", "unknown"),
+    "locals": ("y = 1\nreturn locals(), x", "unknown"),
+    "break in finally": ("while True:\n try: break\n finally: y = x\nreturn y", "uncertain y"),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), SNIPPETS.values(), ids=SNIPPETS.keys())
+def test_every_kind_of_statement(body, expected):
+    text = "def forward(x):\n" + "\n".join(f"  {line}" for line in body.splitlines())
+    known = frozenset({*dir(builtins)})
+    found = analyse(ForwardSource("f.py", ast.parse(text).body[0], None, known, None, text))
+    if expected == "unknown":
+        assert found.unknown
+        return
+    told = [
+        f"{kind} {finding.name}"
+        for kind in ("undefined", "dead", "overwritten", "uncertain")
+        for finding in getattr(found, kind)
+    ]
+    assert told == [expected] * bool(expected), found.render()
+
+
+def test_private_names_properties_and_guards_are_parts():
+    class Careful(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.__hidden = nn.Linear(2, 2)
+
+        @property
+        def explodes(self):
+            raise RuntimeError("a property was run")
+
+        def forward(self, x):
+            if hasattr(self, "maybe"):
+                return self.maybe(x)
+            self.later = x
+            return self.__hidden(self.later), self.explodes, self.training, self.absent
+
+    assert [finding.name for finding in analyse(Careful()).undefined] == ["self.absent"]
+    assert analyse(Careful).undefined == ()

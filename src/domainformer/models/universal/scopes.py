@@ -92,4 +92,9 @@ def _undecorated(node: ast.stmt) -> ast.stmt:
         return node
     fields = dict(ast.iter_fields(node))
     fields["decorator_list"] = []
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        arguments = dict(ast.iter_fields(node.args))
+        for kind in ("defaults", "kw_defaults"):
+            arguments[kind] = [d and ast.Constant(None) for d in arguments[kind]]
+        fields["args"] = ast.arguments(**arguments)
     return ast.copy_location(type(node)(**fields), node)
