@@ -33,8 +33,10 @@ def content_hash(texts: TextSource) -> str:
         DataError: A file cannot be read.
 
     Example:
-        >>> content_hash(["to be", "or not"]) == content_hash(["to be"]) or len(content_hash(["a"]))
-        64
+        >>> content_hash(["to be", "or not"]) == content_hash(iter(["to be", "or not"]))
+        True
+        >>> content_hash(["to be", "or not"]) == content_hash(["to beor not"])
+        False
     """
     digest = hashlib.sha256()
     for text, begins in read(texts):
