@@ -128,7 +128,16 @@ if TYPE_CHECKING:
         pool_hidden,
         surgery,
     )
-    from domainformer.registry import Entry, Lineage, Registry, import_model
+    from domainformer.pipelines import load_model
+    from domainformer.pipelines.pipeline import pipeline
+    from domainformer.registry import (
+        Entry,
+        Lineage,
+        Registry,
+        import_model,
+        model_card,
+        push_to_hub,
+    )
     from domainformer.reports import write_report
     from domainformer.schema import (
         ECOMMERCE_SCHEMA,
@@ -358,6 +367,10 @@ __all__ = [
     "ExportedModel",
     "export_model",
     "export_onnx",
+    "load_model",
+    "pipeline",
+    "model_card",
+    "push_to_hub",
 ]
 
 # Which package each name comes from; tests hold it equal to the imports above.
@@ -461,7 +474,8 @@ _PACKAGES = {
         "pool_hidden",
         "surgery",
     ),
-    "registry": ("Entry", "Lineage", "Registry", "import_model"),
+    "pipelines": ("load_model", "pipeline"),
+    "registry": ("Entry", "Lineage", "Registry", "import_model", "model_card", "push_to_hub"),
     "reports": ("write_report",),
     "schema": (
         "ECOMMERCE_SCHEMA",

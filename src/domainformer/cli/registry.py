@@ -23,7 +23,7 @@ Name = Annotated[str, typer.Argument(help="Registered name.")]
 ROOT = Path("models")
 
 models = typer.Typer(
-    help="Registered models: list, show, verify, publish, rename, remove, lineage.",
+    help="Registered models: list, show, verify, publish, push, rename, remove, lineage.",
     no_args_is_help=True,
 )
 
@@ -126,6 +126,42 @@ def publish(
     )
     _show_entry(entry, as_json=as_json)
     next_command(f"domainformer models lineage {entry.model_name}{_where(registry)}")
+
+
+@models.command()
+def push(
+    source: Annotated[str, typer.Argument(help="Model folder, run folder, or registered name.")],
+    repository: Annotated[str, typer.Argument(help="Of the hub: ORG/NAME.")],
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
+    model_license: Annotated[str | None, typer.Option("--license")] = None,
+    notes: Annotated[Path | None, typer.Option(help="Markdown that the card begins with.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch.")] = None,
+    card_only: Annotated[
+        bool, typer.Option("--card", help="Print the card that would be sent; send nothing.")
+    ] = False,
+    registry: Root = ROOT,
+    as_json: bool = JSON,
+) -> None:
+    """Send a model with its generated card to the hub, in one commit."""
+    from domainformer.registry import Registry, model_card, push_to_hub
+
+    text = "" if notes is None else notes.read_text(encoding="utf-8")
+    if card_only:
+        folder = Path(source) if Path(source).is_dir() else Registry(registry).folder(source)
+        title = repository.rpartition("/")[2]
+        results.print(model_card(folder, title, license=model_license, notes=text), markup=False)
+        return
+    address = push_to_hub(
+        source,
+        repository,
+        registry=registry,
+        private=not public,
+        license=model_license,
+        notes=text,
+        revision=revision,
+    )
+    show({"commit": address}, as_json=as_json)
+    next_command(f"domainformer import-model {repository}")
 
 
 @models.command()

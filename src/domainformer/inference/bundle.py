@@ -187,17 +187,19 @@ def save_bundle(
 def load_bundle(
     folder: str | Path,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = "cpu",
     dtype: torch.dtype | None = None,
     verify: bool = True,
+    **options: Any,
 ) -> Bundle:
     """Read a bundle, and refuse one whose parts were not made for each other.
 
     Args:
         folder: A folder written by :func:`save_bundle`.
-        device: Where the weights shall go.
+        device: Where the weights shall go; None: where `options` put them.
         dtype: Cast the weights; as they were saved by default.
         verify: Compare every file with its checksum (reads each byte once more).
+        **options: For ``from_pretrained``: ``device_map``, ``quantization_config``.
 
     Raises:
         ArtifactError: The folder is no bundle, is incomplete or damaged.
@@ -213,8 +215,11 @@ def load_bundle(
     check_fingerprints(folder, facts, config, tokenizer, merges, schema)
     model_class = _model_class(folder, facts)
     with without_progress_bar():
-        model = model_class.from_pretrained(folder, config=config, dtype=dtype or "auto")
-    model.to(device)
+        model = model_class.from_pretrained(
+            folder, config=config, dtype=dtype or "auto", **options
+        )
+    if device is not None:
+        model.to(device)
     model.eval()
     return Bundle(model, tokenizer, schema, dict(facts["record"]), folder, merges)
 

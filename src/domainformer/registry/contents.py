@@ -30,6 +30,7 @@ from domainformer.weights import check_weights, is_pickle, parameter_count, read
 CARD_FILE = "README.md"
 LINEAGE_FILE = "lineage.json"
 BUNDLE_FILE = "domainformer.json"
+FUSION_FILE = "fusion.json"
 # The only folder inside a model's that transformers reads.
 _SUBFOLDERS = ("additional_chat_templates",)
 _VOLATILE = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")

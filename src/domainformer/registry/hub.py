@@ -59,7 +59,7 @@ def look_up(source: str, revision: str | None = None) -> Repository:
     """
     from huggingface_hub import HfApi
 
-    info = _ask(
+    info = ask(
         lambda: HfApi().model_info(source, revision=revision, files_metadata=True), source, revision
     )
     files = {one.rfilename: one for one in info.siblings or () if _is_wanted(one.rfilename)}
@@ -85,7 +85,7 @@ def fetch(
     for done, (name, described) in enumerate(sorted(repository.files.items())):
         if progress is not None:
             progress(done, len(repository.files))
-        _ask(
+        ask(
             lambda name=name: hf_hub_download(  # type: ignore[misc]
                 repository.name, name, revision=repository.commit, local_dir=target
             ),
@@ -123,9 +123,21 @@ def _compare(path: Path, name: str, described: Any, repository: Repository) -> N
         )
 
 
-def _ask(question: Callable[[], Any], source: str, revision: str | None) -> Any:
-    """Ask the hub, and say in our words what it refuses."""
+def ask(
+    question: Callable[[], Any], source: str, revision: str | None, *, deed: str = "fetched from"
+) -> Any:
+    """Ask the hub, and say in our words what it refuses.
+
+    Args:
+        question: What asks.
+        source: The repository.
+        revision: Its branch, tag or commit.
+        deed: What is being done, as it completes "… cannot be … the hub".
+    """
     from huggingface_hub import errors
+
+    def _refused(source: str, why: str, step: str) -> RegistryError:
+        return RegistryError(f"{source} cannot be {deed} the hub", why=why, next_step=step)
 
     try:
         return question()
@@ -146,11 +158,9 @@ def _ask(question: Callable[[], Any], source: str, revision: str | None) -> Any:
     # Beside its own, whatever its HTTP client raises: timeouts, broken connections, certificates.
     except Exception as error:
         step = "check the connection and try again; nothing was registered"
+        if deed != "fetched from":
+            step = "check the connection, the token (hf auth login) and its rights"
         raise _refused(source, f"{type(error).__name__}: {_line(error)}", step) from error
-
-
-def _refused(source: str, why: str, step: str) -> RegistryError:
-    return RegistryError(f"{source} cannot be fetched from the hub", why=why, next_step=step)
 
 
 def _line(error: Exception) -> str:

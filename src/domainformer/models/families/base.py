@@ -234,15 +234,17 @@ class BaseAdapter:
         cls,
         folder: str | Path,
         *,
-        device: str | torch.device = "cpu",
+        device: str | torch.device | None = "cpu",
         dtype: torch.dtype | None = None,
+        **options: Any,
     ) -> Self:
         """Read a model and its tokenizer; code in the folder is never run, pickles never opened.
 
         Args:
             folder: As ``save_checkpoint``, ``save_pretrained`` or a training checkpoint left it.
-            device: Where the weights shall go.
+            device: Where the weights shall go; None: where `options` put them.
             dtype: Cast the weights; as they were saved by default.
+            **options: For ``from_pretrained``: ``device_map``, ``quantization_config``.
 
         Returns:
             The adapter, its model in evaluation mode.
@@ -255,7 +257,9 @@ class BaseAdapter:
         folder = Path(folder)
         check_weights(folder)
         facts = read_lineage(folder)
-        model = cls.read_model(folder, dtype).to(device)
+        model = cls.read_model(folder, dtype, **options)
+        if device is not None:
+            model.to(device)
         model.eval()
         return cls(
             model,
@@ -266,9 +270,9 @@ class BaseAdapter:
         )
 
     @classmethod
-    def read_model(cls, folder: Path, dtype: torch.dtype | None) -> Any:
+    def read_model(cls, folder: Path, dtype: torch.dtype | None, **options: Any) -> Any:
         """The model alone; a family that the Auto class does not know overrides this."""
-        return read_pretrained(AutoModelForCausalLM, folder, dtype=dtype)
+        return read_pretrained(AutoModelForCausalLM, folder, dtype=dtype, **options)
 
     def carry(self, staging: Path) -> None:
         """Copy what travels with the model; a tokenizer that was changed is written anew.

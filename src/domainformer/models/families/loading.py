@@ -14,7 +14,9 @@ from domainformer.errors import RegistryError
 from domainformer.weights import ADAPTER_FILE
 
 
-def read_pretrained(auto: Any, folder: Path, *, dtype: torch.dtype | None) -> Any:
+def read_pretrained(
+    auto: Any, folder: Path, *, dtype: torch.dtype | None, **options: Any
+) -> Any:
     """A model from safetensors in a folder: nothing is fetched, no code of the folder is run.
 
     ``from_pretrained`` fills weights that it does not find with random numbers and goes on; here
@@ -24,6 +26,7 @@ def read_pretrained(auto: Any, folder: Path, *, dtype: torch.dtype | None) -> An
         auto: A model class, or an Auto class.
         folder: Where ``config.json`` and the weights are.
         dtype: Cast the weights; None: as they were saved.
+        **options: ``device_map``, ``quantization_config``.
 
     Raises:
         RegistryError: Weights are missing or of another shape, or the configuration is wrong.
@@ -44,6 +47,7 @@ def read_pretrained(auto: Any, folder: Path, *, dtype: torch.dtype | None) -> An
                 trust_remote_code=False,
                 use_safetensors=True,
                 output_loading_info=True,
+                **options,
             )
         except Exception as error:
             raise _unreadable(folder, f"{type(error).__name__}: {_line(error)}") from error

@@ -18,16 +18,18 @@ from domainformer.weights import check_weights, read_model_config
 def adapter_for(
     folder: str | Path,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = "cpu",
     dtype: torch.dtype | None = None,
+    **options: Any,
 ) -> BaseAdapter:
     """Load a model folder with the adapter of its family.
 
     Args:
         folder: A folder of ``save_checkpoint``, ``save_pretrained``, ``save_bundle``, or a training
             checkpoint: its own ``config.json`` decides, nothing else need be known.
-        device: Where the weights shall go.
+        device: Where the weights shall go; None: where `options` put them.
         dtype: Cast the weights; as they were saved by default.
+        **options: For ``from_pretrained``: ``device_map``, ``quantization_config``.
 
     Raises:
         RegistryError: It is no model folder, has only pickles, or its architecture is no
@@ -36,7 +38,7 @@ def adapter_for(
     folder = Path(folder)
     chosen = adapter_class(read_model_config(folder), where=str(folder))
     check_weights(folder)
-    return chosen.load_checkpoint(folder, device=device, dtype=dtype)
+    return chosen.load_checkpoint(folder, device=device, dtype=dtype, **options)
 
 
 def adapter_class(config: Mapping[str, Any], *, where: str | None = None) -> type[BaseAdapter]:

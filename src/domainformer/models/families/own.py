@@ -32,13 +32,13 @@ class CustomTransformerAdapter(BaseAdapter):
     block_path = "model.layers"
 
     @classmethod
-    def read_model(cls, folder: Path, dtype: torch.dtype | None) -> Any:
+    def read_model(cls, folder: Path, dtype: torch.dtype | None, **options: Any) -> Any:
         """A classifier where ``config.json`` says so, else a language model."""
         classes = DomainTransformerForCausalLM, DomainTransformerForSequenceClassification
         known = {found.__name__: found for found in classes}
         named = (read_model_config(folder).get("architectures") or [""])[0]
         chosen = known.get(named, DomainTransformerForCausalLM)
-        return read_pretrained(chosen, folder, dtype=dtype)
+        return read_pretrained(chosen, folder, dtype=dtype, **options)
 
     def carry(self, staging: Path) -> None:
         """Copy what travels along; a bundle's record names the run that it goes back to."""
