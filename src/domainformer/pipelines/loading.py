@@ -87,7 +87,7 @@ def load_model(
     else:
         found = adapter_for(folder, device=place, dtype=kind, **options)
     _override(found.model.config, overrides or {}, where=str(folder))
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def find_model(
