@@ -8,6 +8,7 @@ import typer
 
 from domainformer.cli import (
     ablate,
+    check,
     compare,
     config,
     data,
@@ -43,6 +44,7 @@ for module in (
     config,
     explain,
     inspect,
+    check,
     export,
     surgery,
 ):

@@ -14,13 +14,15 @@ are :mod:`~domainformer.evaluation.tabular_baseline` (aggregates into LightGBM),
 :mod:`~domainformer.evaluation.sequence_counts` and :mod:`~domainformer.evaluation.item_baselines`.
 "What is each choice of my run worth": :mod:`~domainformer.evaluation.ablations`. "Does the change
 that I made explain the difference between these runs": :mod:`~domainformer.evaluation.comparisons`.
+"Can I trust this model, whatever it is": :mod:`~domainformer.evaluation.checks`.
 
-May import training, inference, models, tokenizers, data and what lies below.
+May import training, export, inference, models, tokenizers, data and what lies below.
 """
 
 from domainformer.evaluation.ablations import Ablation, AblationConfig, ablate, load_ablation
 from domainformer.evaluation.aggregates import aggregate_features
 from domainformer.evaluation.calibration import fit_calibrator
+from domainformer.evaluation.checks import CheckReport, check
 from domainformer.evaluation.comparison import Comparison, FoldPrediction, evaluate_predictions
 from domainformer.evaluation.comparisons import (
     RunComparison,
@@ -52,6 +54,8 @@ __all__ = [
     "Ablation",
     "AblationConfig",
     "load_ablation",
+    "check",
+    "CheckReport",
     "compare",
     "RunComparison",
     "sweep",

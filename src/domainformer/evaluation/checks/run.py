@@ -19,7 +19,8 @@ from torch import nn
 from domainformer.errors import ConfigError, nearest
 from domainformer.evaluation.checks import tier1, tier2, tier3
 from domainformer.evaluation.checks.context import Check, Context
-from domainformer.evaluation.checks.opening import open_folder, read_text, subject_of
+from domainformer.evaluation.checks.kinds import subject_of
+from domainformer.evaluation.checks.opening import open_folder, read_text
 from domainformer.evaluation.checks.report import CheckReport
 from domainformer.evaluation.checks.subject import Subject, Unanswerable
 from domainformer.models.universal.aliases import Role

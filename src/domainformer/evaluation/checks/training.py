@@ -102,13 +102,13 @@ def default_rate(subject: Subject) -> float:
     """A peak learning rate of AdamW that models of such a size bear in short trainings.
 
     Example:
-        >>> from domainformer.evaluation.checks.opening import subject_of
+        >>> from domainformer.evaluation.checks.kinds import subject_of
         >>> table = torch.nn.Embedding(50, 50)
         >>> default_rate(subject_of(table, roles={"input": "tokens"}))
         0.01
     """
     count = sum(one.numel() for one in subject.parameters() if one.requires_grad)
-    return 1e-2 if count < 3e5 else 3e-3 if count < 3e6 else 1e-3 if count < 3e7 else 3e-4
+    return 1e-2 if count < 5e4 else 3e-3 if count < 3e6 else 1e-3 if count < 3e7 else 3e-4
 
 
 @torch.no_grad()

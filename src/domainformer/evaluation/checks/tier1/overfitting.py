@@ -8,7 +8,6 @@ from domainformer.models.universal.verdict import CheckResult
 
 _STEPS = 100
 _ROWS = 2
-_MOST_SECONDS = 20.0
 _LEARNED, _LEARNING = 0.2, 0.5
 
 
@@ -34,7 +33,7 @@ def check_overfitting(context: Context) -> CheckResult:
             steps=_STEPS,
             learning_rate=factor * default_rate(subject),
             warmup=0.05,
-            seconds=min(context.seconds, _MOST_SECONDS) / 2,
+            seconds=context.seconds / 2,
             seed=context.seed,
             done=done,
         )

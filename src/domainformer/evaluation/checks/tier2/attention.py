@@ -24,7 +24,7 @@ from domainformer.models.universal.probing import draw_tokens
 from domainformer.models.universal.verdict import CheckResult
 
 _ROWS = 4
-_NARROW = 0.02
+_NARROW = 0.05
 _SUM, _FUTURE = 1e-3, 1e-6
 
 

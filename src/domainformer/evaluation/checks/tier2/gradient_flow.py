@@ -79,6 +79,6 @@ def _relative(part: nn.Module) -> float | None:
     weights = [one for one in part.parameters() if one.dim() >= 2 and one.grad is not None]
     if not weights:
         return None
-    gradient = sum(float(one.grad.double().square().sum()) for one in weights)  # type: ignore[union-attr]
+    gradient = sum(float(one.grad.double().square().sum()) for one in weights)
     size = sum(float(one.detach().double().square().sum()) for one in weights)
     return math.sqrt(gradient / size) if size else None

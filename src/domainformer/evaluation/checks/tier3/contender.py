@@ -13,6 +13,7 @@ from domainformer.models.universal.probing import at_rest
 
 _ROWS = 32
 _LAST = 10
+FALL = 0.95  # of the first loss: less is no learning
 
 
 @dataclass(frozen=True)

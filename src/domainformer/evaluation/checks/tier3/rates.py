@@ -16,6 +16,8 @@ _FEWEST_STEPS = 40
 _SMOOTHING = 0.8
 _FALL = 0.95
 _FRAGILE = 1e-5
+# The rate runs ahead of the loss: where that is lowest, the rate is past what training bears.
+_BELOW_LOWEST = 10
 
 
 def check_learning_rates(context: Context) -> CheckResult:
@@ -62,7 +64,7 @@ def check_learning_rates(context: Context) -> CheckResult:
             _FALL,
         )
     steepest = _steepest(smooth, lowest)
-    best = min(rate(steepest), rate(lowest) / 2)
+    best = min(rate(steepest) / 3, rate(lowest) / _BELOW_LOWEST)
     context.notes["learning_rate"] = best
     told = (
         f"the loss falls fastest at {rate(steepest):.1e} and is lowest at {rate(lowest):.1e}; "
