@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from domainformer.evaluation.checks import check
+from domainformer.models import DomainTransformerConfig, DomainTransformerForCausalLM
 
 V, WIDTH = 80, 16
 
@@ -83,7 +84,9 @@ class Tiny(nn.Module):
                 time.sleep(0.01)
         if fault == "keeps its states":
             self.kept.append(h.detach())
-        weight = self.head.weight.detach() if fault == "detached head" else self.head.weight
+        weight = (
+            self.head.weight.detach() if fault == "detached head" else self.head.weight
+        )
         logits = F.linear(h, weight, self.head.bias)
         if fault == "panics at new pairs":
             pairs = (input_ids[:, :-1], input_ids[:, 1:])
@@ -149,8 +152,19 @@ def pretrained():
                 eos_token_id=0,
             )
         ),
+        "domain": lambda: DomainTransformerForCausalLM(
+            DomainTransformerConfig(
+                vocab_size=V,
+                hidden_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                max_position_embeddings=32,
+            )
+        ),
         "bert": lambda: BertForMaskedLM(BertConfig(**_BERT)),
-        "classifier": lambda: BertForSequenceClassification(BertConfig(**_BERT, num_labels=3)),
+        "classifier": lambda: BertForSequenceClassification(
+            BertConfig(**_BERT, num_labels=3)
+        ),
         "t5": lambda: T5ForConditionalGeneration(
             T5Config(
                 vocab_size=V,

@@ -50,7 +50,9 @@ def test_nothing_is_changed_by_checks(tiny):
     assert torch.equal(state, torch.get_rng_state())
     assert model.training
     assert all(one.grad is None for one in model.parameters())
-    assert all(torch.equal(weights[name], one) for name, one in model.state_dict().items())
+    assert all(
+        torch.equal(weights[name], one) for name, one in model.state_dict().items()
+    )
 
 
 def test_nan_weights_are_found_by_themselves(tiny, one):
@@ -87,8 +89,8 @@ def test_what_is_to_read_both_ways_and_does_not_is_told(tiny, one):
     assert one(tiny("sees the next token"), "causality", causal=False).status == "skip"
 
 
-@pytest.mark.parametrize("name", ["gpt2", "t5"])
-def test_models_of_transformers_pass_all(pretrained, name):
+@pytest.mark.parametrize("name", ["gpt2", "t5", "domain"])
+def test_models_of_transformers_and_ours_pass_all(pretrained, name):
     report = check(pretrained(name))
     assert not report.failures, report.failures
     assert report["causality"].passed
@@ -100,7 +102,10 @@ def test_a_classifier_is_asked_what_it_can_be_asked(pretrained):
     report = check(pretrained("classifier"))
     assert report.kind == "classifier"
     assert not report.failures, report.failures
-    assert {one.name for one in report if one.status == "skip"} == {"causality", "cache"}
+    assert {one.name for one in report if one.status == "skip"} == {
+        "causality",
+        "cache",
+    }
     assert report["overfit_one_batch"].passed
 
 
@@ -108,7 +113,13 @@ def test_a_fusion_model_is_one_and_its_unfitted_scaler_is_found():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = JointFusionModel(JointFusionConfig(n_numbers=3, category_sizes=[4, 5]))
-    names = ["shapes", "determinism", "gradients", "batch_invariance", "overfit_one_batch"]
+    names = [
+        "shapes",
+        "determinism",
+        "gradients",
+        "batch_invariance",
+        "overfit_one_batch",
+    ]
     [failure] = check(model, only=names).failures
     assert "tabular.numbers.embed.frequencies is zero throughout" in failure.reason
     model.tabular.numbers.fit(np.random.default_rng(0).normal(size=(50, 3)))

@@ -25,7 +25,13 @@ from domainformer.models.universal.binding import BoundModel, bind
 from domainformer.models.universal.forward import unwrapped
 from domainformer.models.universal.probing import at_rest, draw_tokens
 
-_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "block_size", "context", "max_seq_len")
+_CONTEXT_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "block_size",
+    "context",
+    "max_seq_len",
+)
 
 
 def subject_of(
@@ -62,10 +68,15 @@ def subject_of(
     if isinstance(own, JointFusionModel):
         return _fusion(own)
     native = isinstance(own, PreTrainedModel)
-    if native and getattr(own.config, "is_encoder_decoder", False) and causal is not False:
+    if (
+        native
+        and getattr(own.config, "is_encoder_decoder", False)
+        and causal is not False
+    ):
         return EncoderDecoder(
             model,
-            vocab_size=vocab_size or int(own.config.get_text_config(decoder=True).vocab_size),
+            vocab_size=vocab_size
+            or int(own.config.get_text_config(decoder=True).vocab_size),
             declared=f"{type(own).__name__} decodes beside a source",
             longest=_longest(own),
         )
@@ -108,7 +119,12 @@ def _fusion(model: JointFusionModel) -> Classifier:
     module, classes = found.module, int(model.config.n_outputs)
     why = "JointFusionModel gives one answer for a history and a row of a table"
     return Classifier(
-        module, model, specs=found.inputs, classes=classes, declared=why, longest=longest
+        module,
+        model,
+        specs=found.inputs,
+        classes=classes,
+        declared=why,
+        longest=longest,
     )
 
 
@@ -129,14 +145,18 @@ def _classes(bound: BoundModel, vocab_size: int) -> int | None:
         except Exception:  # noqa: BLE001 - the same
             return None
     found = raw if isinstance(raw, torch.Tensor) else getattr(raw, "logits", None)
-    pooled = isinstance(found, torch.Tensor) and found.dim() == 2 and found.shape[0] == 2
+    pooled = (
+        isinstance(found, torch.Tensor) and found.dim() == 2 and found.shape[0] == 2
+    )
     return int(found.shape[1]) if pooled and found is not None else None
 
 
 def _pooled(bound: BoundModel, vocab_size: int, classes: int) -> Classifier:
     model, name = bound.module, bound.inspector.of(Role.TOKENS)[0]
     dims = ("batch", "length")
-    spec = InputSpec(name, "int64", dims, "ids", high=vocab_size, low=min(1, vocab_size - 1))
+    spec = InputSpec(
+        name, "int64", dims, "ids", high=vocab_size, low=min(1, vocab_size - 1)
+    )
     with at_rest(model):
         found = of_model(model, inputs=[spec])
     return Classifier(

@@ -53,9 +53,7 @@ def check_stability(context: Context) -> CheckResult:
             largest,
             _FLOAT16 / 4,
         )
-    why = (
-        f"finite at the edges (largest {largest:.3g}); noise on the weights grows {growth:.1f}-fold"
-    )
+    why = f"finite at the edges (largest {largest:.3g}); noise on the weights grows {growth:.1f}-fold"
     return CheckResult("stability", "pass", why, None, growth, _MOST_GROWTH)
 
 
