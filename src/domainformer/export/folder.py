@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from domainformer.export.preprocessing import check_preprocessing
 from domainformer.export.subject import Subject, What, of_model
 from domainformer.inference.bundle import is_bundle, load_bundle
 from domainformer.inference.fusion import FUSION_FILE, FusionPredictor
+from domainformer.models import JointFusionConfig
 from domainformer.models.families import adapter_for
 from domainformer.models.families.base import BY_ARCHITECTURE, BY_MODEL_TYPE
 from domainformer.models.families.loading import read_pretrained
@@ -38,19 +39,21 @@ def of_folder(folder: str | Path, *, what: What = "logits") -> Subject:
     if not folder.is_dir():
         raise ExportError(f"there is no folder {folder}", next_step="check the path")
     subject = _subject(folder, what)
-    return dataclasses.replace(subject, preprocessing=folder)
+    return replace(subject, preprocessing=folder)
 
 
 def _subject(folder: Path, what: What) -> Subject:
     config = read_model_config(folder)
-    fusion = "fusion" in str(config.get("model_type", "")) or (folder / FUSION_FILE).is_file()
+    kind = str(config.get("model_type", ""))
+    fusion = kind == JointFusionConfig.model_type or (folder / FUSION_FILE).is_file()
     check_preprocessing(folder, fusion=fusion, events=not fusion or bool(config.get("backbone")))
     if fusion:
         predictor = FusionPredictor.load(folder)
-        return of_model(predictor.model)
+        found = of_model(predictor.model)
+        return found if found.longest is None else replace(found, longest=predictor.context)
     if is_bundle(folder):
         bundle = load_bundle(folder)
-        return dataclasses.replace(of_model(bundle.model, what=what), longest=bundle.context)
+        return replace(of_model(bundle.model, what=what), longest=bundle.context)
     return of_model(_of_transformers(folder, config), what=what)
 
 
@@ -61,9 +64,10 @@ def _of_transformers(folder: Path, config: dict[str, object]) -> PreTrainedModel
         return adapter_for(folder).model
     check_weights(folder)
     found = getattr(transformers, named, None) if named else AutoModelForCausalLM
-    if found is None:
+    known = isinstance(found, type) and issubclass(found, PreTrainedModel)
+    if found is None or not (known or found is AutoModelForCausalLM):
         raise ExportError(
-            f"transformers has no {named}",
+            f"transformers has no model {named}",
             where=str(folder / "config.json"),
             why="it needs code of its own, which is never run",
             next_step="load it yourself, then export_model(model, …) in Python",

@@ -38,8 +38,7 @@ class InputSpec:
         dtype: ``int64``, ``int32``, ``float32``, ``float64`` or ``bool``.
         dims: Each a name (free in the exported file) or a fixed size.
         kind: ``ids`` are drawn below ``high``; a ``mask`` is 1 at first and 0 at the end of some
-            rows, ``numbers`` are normal with some NaN where ``missing``, ``codes`` are drawn below
-            the size of their column.
+            rows, ``numbers`` are normal, ``codes`` are drawn below the size of their column.
         high: Number of ids.
         sizes: Number of codes of each column.
         missing: Whether numbers may be NaN.
@@ -113,9 +112,10 @@ def spec_of(name: str, tensor: torch.Tensor) -> InputSpec:
             f"the input {name} is of type {tensor.dtype}",
             next_step=f"use one of: {', '.join(TORCH_TYPES)}",
         )
-    if not tensor.ndim:
+    if not tensor.numel() or not tensor.ndim:
         raise ExportError(
-            f"the input {name} has no dimensions", next_step="its first one must be the batch"
+            f"the input {name} is {'empty' if tensor.ndim else 'a single number'}",
+            next_step="give an example of a whole batch, its first dimension the rows",
         )
     dtype, whole = _TYPES[tensor.dtype], not tensor.dtype.is_floating_point
     if whole and tensor.ndim == 2:
@@ -127,6 +127,11 @@ def spec_of(name: str, tensor: torch.Tensor) -> InputSpec:
     if whole:
         return InputSpec(name, dtype, dims, "ids", high=max(2, int(tensor.max()) + 1))
     return InputSpec(name, dtype, dims, "numbers")
+
+
+def free_dims(specs: Sequence[InputSpec]) -> list[str]:
+    """The named dimensions of all inputs, each once, in their order."""
+    return list(dict.fromkeys(dim for one in specs for dim in one.dims if isinstance(dim, str)))
 
 
 def draw_all(

@@ -12,7 +12,7 @@ import importlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from domainformer.errors import ExportError, MissingExtraError
 from domainformer.export.subject import Subject
+from domainformer.models.universal.probing import told
 
 ONNX_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
@@ -31,7 +32,7 @@ _OPSET = 18
 def write_onnx(
     subject: Subject, examples: Mapping[str, torch.Tensor], path: Path, dynamic: bool
 ) -> str | None:
-    """Write ``model.onnx``; weights beyond 2 GB go into ``model.onnx.data`` beside it.
+    """Write ``model.onnx``; weights beyond 1 GiB go into ``model.onnx.data`` beside it.
 
     Args:
         subject: What is exported.
@@ -71,13 +72,9 @@ def _export(
 ) -> None:
     from domainformer.export.operators import translations
 
-    free = {
-        name: dict(enumerate(spec.dims))
-        for name, spec in ((spec.name, spec) for spec in subject.inputs)
-    }
     shapes = tuple(
-        {place: dim for place, dim in free[name].items() if isinstance(dim, str)}
-        for name in examples
+        {place: dim for place, dim in enumerate(spec.dims) if isinstance(dim, str)}
+        for spec in subject.inputs
     )
     with quiet():
         torch.onnx.export(
@@ -113,7 +110,7 @@ def write_int8(source: Path, path: Path) -> None:
     try:
         with quiet():
             quantize_dynamic(
-                source,
+                without_inner_shapes(source),
                 path,
                 # One scale for each output channel: a scale for a whole matrix is decided by its
                 # largest weight. Seven bits, as sums of two products overflow on processors
@@ -127,9 +124,22 @@ def write_int8(source: Path, path: Path) -> None:
         raise ExportError(
             "the model cannot be quantised",
             where=source.name,
-            why=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}",
+            why=told(error),
             next_step="export without onnx-int8",
         ) from error
+
+
+def without_inner_shapes(source: Path) -> Any:
+    """The model of an ONNX file, for the quantiser.
+
+    It turns the weights of linear layers round, and then meets the shapes that the exporter noted
+    for them before: it infers its own.
+    """
+    import onnx
+
+    model = onnx.load(source)
+    del model.graph.value_info[:]
+    return model
 
 
 class OnnxFile:
@@ -156,7 +166,7 @@ class OnnxFile:
             raise ExportError(
                 f"{path.name} cannot be opened",
                 where=str(path),
-                why=str(error).strip().splitlines()[0][:300],
+                why=told(error),
                 next_step="export the model again",
             ) from error
         self.names = [one.name for one in self.session.get_inputs()]
@@ -196,13 +206,12 @@ def _bytes(module: torch.nn.Module) -> int:
 
 
 def _failed(subject: Subject, error: Exception) -> ExportError:
-    causes: list[BaseException] = [error]
-    while causes[-1].__cause__ is not None:
+    causes: list[Exception] = [error]
+    while isinstance(causes[-1].__cause__, Exception):
         causes.append(causes[-1].__cause__)
-    lines = [line for line in str(causes[-1]).strip().splitlines() if line.strip()]
     return ExportError(
         f"{subject.architecture} cannot be written as ONNX",
-        why=f"{type(causes[-1]).__name__}: {lines[0][:300] if lines else 'no message'}",
+        why=told(causes[-1]),
         next_step="branches on the values of tensors, and operators that ONNX lacks, stand in "
         "the way; the format pt2 keeps more of PyTorch",
     )
@@ -213,8 +222,3 @@ def _require(package: str) -> Any:
         return importlib.import_module(package)
     except ImportError:
         raise MissingExtraError(package, extra="onnx", purpose="the ONNX format") from None
-
-
-def names_of(sequence: Sequence[Any]) -> list[str]:
-    """Names of onnxruntime's inputs or outputs."""
-    return [str(one.name) for one in sequence]

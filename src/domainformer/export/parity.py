@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from domainformer.export.inputs import Sizes, draw_all
+from domainformer.errors import ExportError
+from domainformer.export.inputs import Sizes, draw_all, free_dims
 from domainformer.export.subject import Subject
+from domainformer.models.universal.probing import told
 
 Runner = Callable[[Mapping[str, torch.Tensor]], Sequence[torch.Tensor]]
 TOLERANCE = 1e-4
@@ -50,15 +52,16 @@ class Parity:
 
 
 def default_shapes(subject: Subject) -> list[dict[str, int]]:
-    """Five sizes of batch and length, cut to what the model may see."""
+    """Five sizes of the free dimensions, cut to what the model may see.
+
+    Every dimension beside batch and length has a size of its own, so that none is mixed up with
+    another unseen.
+    """
     bound = subject.longest or max(length for _, length in _SHAPES)
+    others = [name for name in free_dims(subject.inputs) if name not in ("batch", "length")]
     return [
-        {
-            "batch": batch,
-            "length": min(length, bound),
-            # Another length than the first sequence's, so that the two cannot be mixed up.
-            "decoder_length": min(1 + length // 2, bound),
-        }
+        {"batch": batch, "length": min(length, bound)}
+        | {name: min(1 + length // (2 + place), bound) for place, name in enumerate(others)}
         for batch, length in _SHAPES
     ]
 
@@ -73,30 +76,30 @@ def compare_with_torch(
         run: The file: tensors by name to outputs in order.
         shapes: Sizes of the named dimensions; five by default.
         seed: Of the inputs.
+
+    Raises:
+        ExportError: PyTorch itself cannot run one of the sizes, or a size is not given.
     """
     generator = torch.Generator().manual_seed(seed)
     rows: list[dict[str, Any]] = []
     worst = relative = 0.0
     same = answers = 0
     for sizes in shapes or default_shapes(subject):
+        named = _named(subject, sizes)
         inputs = draw_all(subject.inputs, sizes, generator)
-        with torch.no_grad():
-            expected = as_tuple(subject.module(*inputs.values()))
-        free = {dim for spec in subject.inputs for dim in spec.dims if isinstance(dim, str)}
-        named = {dim: sizes[dim] for dim in sizes if dim in free}
+        expected = _expected(subject, inputs, named)
         try:
             found = run(inputs)
         except Exception as error:  # noqa: BLE001 - a foreign runtime raises what it likes
-            why = f"{named}: {type(error).__name__}: {_first_line(error)}"
-            return Parity(rows, float("inf"), float("inf"), 0.0, why)
+            return _failed(rows, f"{named}: {told(error)}")
         difference = 0.0
         for one, other in zip(expected, found, strict=True):
             if one.shape != other.shape:
                 why = f"{named}: shape {list(other.shape)} in place of {list(one.shape)}"
-                return Parity(rows, float("inf"), float("inf"), 0.0, why)
-            difference = max(difference, _difference(one, other))
-            scale = float(one.abs().max()) if one.numel() else 1.0
-            relative = max(relative, difference / max(scale, 1e-12))
+                return _failed(rows, why)
+            apart = _difference(one, other)
+            difference = max(difference, apart)
+            relative = max(relative, apart / max(_scale(one), 1e-12))
             same += int((_answers(one) == _answers(other)).sum())
             answers += _answers(one).numel()
         rows.append({**named, "difference": difference})
@@ -109,11 +112,47 @@ def as_tuple(output: Any) -> tuple[torch.Tensor, ...]:
     return (output,) if isinstance(output, torch.Tensor) else tuple(output)
 
 
+def _named(subject: Subject, sizes: Sizes) -> dict[str, int]:
+    free = free_dims(subject.inputs)
+    lacking = [name for name in free if name not in sizes]
+    if lacking:
+        raise ExportError(
+            f"a shape to compare on has no {lacking[0]}",
+            where=f"shapes, {dict(sizes)}",
+            next_step=f"give the size of each of: {', '.join(free)}",
+        )
+    return {name: sizes[name] for name in free}
+
+
+def _expected(
+    subject: Subject, inputs: Mapping[str, torch.Tensor], named: dict[str, int]
+) -> tuple[torch.Tensor, ...]:
+    try:
+        with torch.no_grad():
+            return as_tuple(subject.module(*inputs.values()))
+    except Exception as error:
+        raise ExportError(
+            f"{subject.architecture} cannot be run in PyTorch, so no file can be compared with it",
+            where=f"a shape to compare on, {named}",
+            why=told(error),
+            next_step="give sizes that it can read: shapes=[{'batch': 2, …}, …]",
+        ) from error
+
+
+def _failed(rows: list[dict[str, Any]], why: str) -> Parity:
+    return Parity(rows, float("inf"), float("inf"), 0.0, why)
+
+
 def _answers(output: torch.Tensor) -> torch.Tensor:
     """The decision of each row: the largest output, or of a single one its sign."""
-    if not output.ndim or output.shape[-1] == 1:
+    if output.ndim < 2 or output.shape[-1] == 1:
         return output > 0
-    return output.argmax(-1)
+    return output.double().argmax(-1)
+
+
+def _scale(output: torch.Tensor) -> float:
+    known = output.double().abs()
+    return float(known[known.isfinite()].max()) if known.isfinite().any() else 1.0
 
 
 def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -125,8 +164,3 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     if not np.array_equal(left[~known], right[~known], equal_nan=True):
         return float("inf")
     return float(np.abs(left - right)[known].max(initial=0.0))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else "no message"

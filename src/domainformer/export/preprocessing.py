@@ -16,9 +16,20 @@ from domainformer.inference.fusion import FUSION_FILE
 from domainformer.tokenizers import hub
 from domainformer.weights import INDEX_FILE, SUFFIX, is_pickle
 
-# Any one of them is a whole tokenizer to transformers.
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
-_NOT_CARRIED = frozenset({MANIFEST, INDEX_FILE, "README.md", "trainer_state.json"})
+# Any one is a whole tokenizer to transformers (merges.txt has its vocab.json beside it).
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.txt",
+    "merges.txt",
+)
+_NOT_CARRIED = frozenset(
+    {MANIFEST, INDEX_FILE, "README.md", "generation_config.json", "trainer_state.json"}
+)
+# Weights of other runtimes, and the code of models: a folder of the hub has all of them.
+_NOT_CARRIED_KINDS = frozenset({".data", ".gguf", ".onnx", ".ot", ".pt2", ".py"})
 
 
 def check_preprocessing(folder: Path, *, fusion: bool = False, events: bool = True) -> None:
@@ -51,7 +62,7 @@ def check_preprocessing(folder: Path, *, fusion: bool = False, events: bool = Tr
 
 
 def carry(folder: Path, staging: Path) -> list[str]:
-    """Copy what is not weights from a model folder.
+    """Copy what turns raw data into inputs: all files of the folder but weights and code.
 
     Args:
         folder: The model folder.
@@ -63,7 +74,8 @@ def carry(folder: Path, staging: Path) -> list[str]:
     carried = []
     for path in sorted(folder.iterdir()):
         weights = path.name.endswith(SUFFIX) or is_pickle(path.name)
-        if path.is_file() and not weights and path.name not in _NOT_CARRIED:
+        left = weights or path.suffix in _NOT_CARRIED_KINDS or path.name in _NOT_CARRIED
+        if path.is_file() and not left:
             shutil.copyfile(path, staging / path.name)
             carried.append(path.name)
     return carried

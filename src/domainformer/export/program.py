@@ -10,6 +10,7 @@ import torch
 from domainformer.errors import ExportError
 from domainformer.export.onnx import quiet
 from domainformer.export.subject import Subject
+from domainformer.models.universal.probing import told
 
 PROGRAM_FILE = "model.pt2"
 
@@ -46,10 +47,9 @@ def write_program(
             )
             torch.export.save(program, path)
     except Exception as error:
-        lines = [line for line in str(error).strip().splitlines() if line.strip()]
         raise ExportError(
             f"{subject.architecture} cannot be written by torch.export",
-            why=f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}",
+            why=told(error),
             next_step="branches on the values of tensors stand in the way: write them with "
             "torch.where, or behind `if not torch.compiler.is_compiling()`",
         ) from error

@@ -19,6 +19,7 @@ from domainformer.export.onnx import INT8_FILE, ONNX_FILE, OnnxFile
 from domainformer.export.parity import Parity, Runner
 from domainformer.export.program import PROGRAM_FILE, ProgramFile
 from domainformer.export.torchscript import SCRIPT_FILE, ScriptFile
+from domainformer.models.universal.probing import told
 
 EXPORT_FILE = "export.json"
 FORMAT_VERSION = 1
@@ -151,7 +152,8 @@ class ExportedModel:
             Arrays by the names of ``outputs``.
 
         Raises:
-            ExportError: An input is missing, unknown, or has other dimensions.
+            ExportError: An input is missing, unknown, has other dimensions or longer rows than the
+                model may see; or the file cannot be run on them.
         """
         names = [spec["name"] for spec in self.inputs]
         wrong = sorted(set(inputs) ^ set(names))
@@ -160,8 +162,30 @@ class ExportedModel:
                 f"the model reads {', '.join(names)}", why=f"missing or unknown: {wrong}"
             )
         tensors = {spec["name"]: _tensor(inputs[spec["name"]], spec) for spec in self.inputs}
-        values = self._run(tensors)
+        self._check_length(tensors)
+        try:
+            values = self._run(tensors)
+        except Exception as error:
+            raise ExportError(
+                f"the {self.format} file cannot be run on these inputs",
+                where=", ".join(f"{name} {list(one.shape)}" for name, one in tensors.items()),
+                why=told(error),
+                next_step="dimensions of the same name must have the same size, ids lie within "
+                "the vocabulary: `inputs` says what is read",
+            ) from error
         return {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
+
+    def _check_length(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        longest = self.facts["longest"]
+        for spec in self.inputs:
+            sizes = dict(zip(spec["dims"], tensors[spec["name"]].shape, strict=True))
+            if longest is not None and sizes.get("length", 0) > longest:
+                raise ExportError(
+                    f"rows of {sizes['length']} tokens are too long",
+                    where=spec["name"],
+                    why=f"the model sees {longest} at most",
+                    next_step="give it the newest of them",
+                )
 
 
 def open_file(path: Path, form: str, *, threads: int | None = None) -> Runner:
@@ -172,7 +196,12 @@ def open_file(path: Path, form: str, *, threads: int | None = None) -> Runner:
 
 
 def _tensor(value: npt.ArrayLike, spec: Mapping[str, Any]) -> torch.Tensor:
-    array = np.ascontiguousarray(np.asarray(value, dtype=spec["dtype"]))
+    try:
+        array = np.ascontiguousarray(np.asarray(value, dtype=spec["dtype"]))
+    except (TypeError, ValueError) as error:
+        raise ExportError(
+            f"the input {spec['name']} is no array of {spec['dtype']}", why=told(error)
+        ) from error
     dims = spec["dims"]
     fits = array.ndim == len(dims) and all(
         isinstance(dim, str) or dim == size for dim, size in zip(dims, array.shape, strict=True)

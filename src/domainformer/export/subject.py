@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +19,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from domainformer.errors import ExportError
-from domainformer.export.inputs import InputSpec, draw_all, spec_of
+from domainformer.errors import AdapterError, ExportError
+from domainformer.export.inputs import InputSpec, draw_all, free_dims, spec_of
 from domainformer.models import JointFusionModel, pool_hidden
 from domainformer.models.universal.binding import BoundModel
+from domainformer.models.universal.probing import told
 
 What = Literal["logits", "embedding"]
-_MOST_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def of_model(model: nn.Module, *, what: What = "logits", inputs: Any = None) -> 
         model: One of transformers or of this library, or a module with `inputs`.
         what: ``logits``, or ``embedding``: the hidden state at each row's last real token.
         inputs: For a module of the user's own: examples by the names of ``forward``'s arguments,
-            or specifications.
+            or specifications. A whole-number example [B, L] is taken as ids of any length.
 
     Raises:
         ExportError: What the model reads is not known, or it does not give what was asked.
@@ -145,27 +145,25 @@ def of_model(model: nn.Module, *, what: What = "logits", inputs: Any = None) -> 
     raise ExportError(
         f"what {type(model).__name__} reads is not known",
         why="it is no model of transformers or of this library",
-        next_step="give inputs={'name of the argument': an example tensor, …}",
+        next_step="give inputs={'name of the argument': an example tensor, …}, or, of a language "
+        "model, wrap it: UniversalForCausalLM.wrap(module)",
     )
 
 
 def _named(model: nn.Module, inputs: Any) -> Subject:
-    specs = tuple(
-        one if isinstance(one, InputSpec) else spec_of(name, one)
-        for name, one in (inputs.items() if isinstance(inputs, Mapping) else _listed(inputs))
-    )
+    specs = _specs(inputs)
     model.eval()
-    example = {spec.name: spec for spec in specs}
-    sizes = {dim: 2 for spec in specs for dim in spec.dims if isinstance(dim, str)}
-    generator = torch.Generator().manual_seed(0)
+    sizes = dict.fromkeys(free_dims(specs), 2)
     try:
         with torch.no_grad():
-            output = model(**{name: spec.draw(sizes, generator) for name, spec in example.items()})
+            output = model(**draw_all(specs, sizes, torch.Generator().manual_seed(0)))
     except Exception as error:
         raise ExportError(
             f"{type(model).__name__} cannot be called with the inputs that were named",
             where=", ".join(f"{spec.name} {spec.dtype} {list(spec.dims)}" for spec in specs),
-            why=f"{type(error).__name__}: {str(error).strip().splitlines()[0]}",
+            why=told(error),
+            next_step="a dimension that must keep its size is told by a specification: "
+            'InputSpec("codes", "int64", ("batch", 4), high=9) in place of the example',
         ) from error
     outputs = named_tensors(output)
     if not outputs:
@@ -177,8 +175,31 @@ def _named(model: nn.Module, inputs: Any) -> Subject:
     return Subject(module, specs, names, type(model).__name__)
 
 
-def _listed(inputs: Any) -> list[tuple[str, InputSpec]]:
-    return [(spec.name, spec) for spec in inputs]
+def _specs(inputs: Any) -> tuple[InputSpec, ...]:
+    """Examples as specifications; ids of another length than the first have one of their own."""
+    if isinstance(inputs, Mapping):
+        specs = [
+            one if isinstance(one, InputSpec) else spec_of(name, torch.as_tensor(one))
+            for name, one in inputs.items()
+        ]
+        lengths = {
+            name: len(one[0])
+            for (name, one), spec in zip(inputs.items(), specs, strict=True)
+            if not isinstance(one, InputSpec) and "length" in spec.dims
+        }
+        first = next(iter(lengths.values()), None)
+        return tuple(
+            replace(spec, dims=("batch", f"{name}_length"))
+            if lengths.get(name, first) != first
+            else spec
+            for name, spec in zip(inputs, specs, strict=True)
+        )
+    if isinstance(inputs, Sequence) and all(isinstance(one, InputSpec) for one in inputs):
+        return tuple(inputs)
+    raise ExportError(
+        f"the inputs are a {type(inputs).__name__}",
+        next_step="give {'name of the argument': an example tensor, …}, or a list of InputSpec",
+    )
 
 
 def _fusion(model: JointFusionModel) -> Subject:
@@ -201,8 +222,7 @@ def _fusion(model: JointFusionModel) -> Subject:
 def _pretrained(model: PreTrainedModel, what: What) -> Subject:
     name = type(model).__name__
     config = model.config.get_text_config()
-    longest = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None))
-    specs = _tokens(int(model.get_input_embeddings().weight.shape[0]))
+    specs = _tokens(_vocabulary(model))
     inner: nn.Module = model
     if what == "embedding":
         inner = model.base_model
@@ -213,10 +233,35 @@ def _pretrained(model: PreTrainedModel, what: What) -> Subject:
         dims = ("batch", "decoder_length")
         specs.append(InputSpec("decoder_input_ids", "int64", dims, "ids", high=high, low=1))
     module = Reading(inner.eval(), [spec.name for spec in specs], what).eval()
-    longest = int(longest) if isinstance(longest, int) and longest > 0 else None
-    subject = Subject(module, tuple(specs), (what,), name, longest)
+    subject = Subject(module, tuple(specs), (what,), name, _longest(model))
     _check_runs(subject, what)
     return subject
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    try:
+        weight = getattr(model.get_input_embeddings(), "weight", None)
+    except (NotImplementedError, AdapterError):
+        weight = None
+    if weight is None or weight.ndim != 2:
+        raise ExportError(
+            f"what {type(model).__name__} reads is not known",
+            why="it has no embedding of token ids",
+            next_step="give inputs={'name of the argument': an example tensor, …}",
+        )
+    return int(weight.shape[0])
+
+
+def _longest(model: PreTrainedModel) -> int | None:
+    config = model.config.get_text_config()
+    longest = getattr(config, "max_position_embeddings", getattr(config, "n_positions", None))
+    if not isinstance(longest, int) or longest <= 0:
+        return None
+    for name, part in model.named_modules():
+        # RoBERTa counts from behind the padding id, and so has fewer places than rows.
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
+            return longest - int(part.padding_idx) - 1
+    return longest
 
 
 def _check_runs(subject: Subject, what: What) -> None:
@@ -229,8 +274,14 @@ def _check_runs(subject: Subject, what: What) -> None:
         other = "embedding" if what == "logits" else "logits"
         raise ExportError(
             f"{subject.architecture} gives no {what}",
-            why=str(error).splitlines()[0][:200],
+            why=told(error),
             next_step=f"export what={other!r}, or name its inputs (inputs={{…}})",
+        ) from error
+    except Exception as error:
+        raise ExportError(
+            f"{subject.architecture} cannot be called with token ids and a mask",
+            why=told(error),
+            next_step="name its inputs in Python: export_model(model, …, inputs={…})",
         ) from error
 
 
@@ -245,7 +296,6 @@ def _tokens(vocabulary: int) -> list[InputSpec]:
 
 def example_sizes(subject: Subject) -> dict[str, int]:
     """Sizes to export with: none is 0 or 1, which exporters take for constants."""
-    names = [dim for spec in subject.inputs for dim in spec.dims if isinstance(dim, str)]
     sizes = {"batch": 2, "length": 7, "decoder_length": 5}
-    bound = subject.longest or _MOST_LENGTH
-    return {name: min(sizes.get(name, 3), bound) for name in names}
+    bound = subject.longest or max(sizes.values())
+    return {name: min(sizes.get(name, 3), bound) for name in free_dims(subject.inputs)}

@@ -15,6 +15,7 @@ import torch
 from domainformer.errors import ExportError
 from domainformer.export.onnx import quiet
 from domainformer.export.subject import Subject
+from domainformer.models.universal.probing import told
 
 SCRIPT_FILE = "model.torchscript.pt"
 
@@ -41,7 +42,7 @@ def write_torchscript(
     except Exception as error:
         raise ExportError(
             f"{subject.architecture} cannot be written as TorchScript",
-            why=f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}",
+            why=told(error),
             next_step="use pt2 or onnx: TorchScript is no longer developed",
         ) from error
 
