@@ -13,8 +13,9 @@ from domainformer.data import write_simulated
 from domainformer.errors import ConfigError, DataError, MissingExtraError, SchemaError
 from domainformer.evaluation.baselines import POPULAR
 from domainformer.inference import load_bundle
-from domainformer.quickstart import DEMO_ENTITIES, quickstart, read_events, write_start
+from domainformer.quickstart import DEMO_ENTITIES, quickstart, read_events
 from domainformer.run import read_run
+from domainformer.start import write_start
 
 SMALL = (
     "model.overrides={hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2}",

@@ -134,11 +134,11 @@ def quickstart(
         # A label that cannot be used shall show before the training, not after it.
         labels = read_labels(label_table or table, table.entity, label) if label else None
     with steps("split, and infer a schema from the training events"):
-        split_config = _split_config(table, split, validation_from, test_from, seed)
-        roles = make_split(table, split_config)
+        chosen = split_config(table, split, validation_from, test_from, seed)
+        roles = make_split(table, chosen)
         own_label = label if label in table.frame.columns else None
         inferred = infer_schema(roles.events(table, TRAIN), label=own_label)
-        say(f"   split by {split_config.kind}; fields: {', '.join(_names(inferred.schema))}")
+        say(f"   split by {chosen.kind}; fields: {', '.join(_names(inferred.schema))}")
         schema_path = _beside(run_dir, "schema.yaml")
         inferred.schema.to_yaml(schema_path)
     config = build(
@@ -148,7 +148,7 @@ def quickstart(
                 "data": {"path": str(source), "entity": table.entity, "time": table.time}
                 | ({"label": own_label} if own_label else {}),
                 "schema": str(schema_path),
-                "split": split_config.model_dump(),
+                "split": chosen.model_dump(),
                 "tokenizer": TOKENIZER,
                 "model": MODEL,
                 "training": _budget(data, overrides) | {"seed": seed},
@@ -190,53 +190,6 @@ def quickstart(
     return QuickstartResult(
         trained.run_dir, trained.model_dir, Path(source), report, evaluation, steps.seconds
     )
-
-
-def write_start(
-    data: str | Path,
-    folder: str | Path,
-    *,
-    entity: str | None = None,
-    time: str | None = None,
-    label: str | None = None,
-) -> tuple[Path, Path]:
-    """Write ``run.yaml`` and ``schema.yaml`` for a table, ready to edit and to pretrain with.
-
-    Args:
-        data: Table of events.
-        folder: Where to write; existing files are kept and refused.
-        entity: Column that says whose event a row is; None: guessed.
-        time: Column of the event's time; None: guessed.
-        label: Column with a target, left out of the fields.
-
-    Returns:
-        The paths of ``run.yaml`` and ``schema.yaml``.
-
-    Raises:
-        ConfigError: One of the files exists.
-        DataError: The table cannot be used.
-    """
-    from domainformer.schema import infer_schema
-    from domainformer.training import RunConfig
-
-    config_path, schema_path = Path(folder) / "run.yaml", Path(folder) / "schema.yaml"
-    for path in (config_path, schema_path):
-        if path.exists():
-            raise ConfigError(f"{path} exists already", next_step="choose another folder")
-    table = read_events(data, entity=entity, time=time)
-    inferred = infer_schema(table, label=label)
-    split = _split_config(table, "auto", None, None, 0)
-    config = RunConfig(
-        data={"path": str(data), "entity": table.entity, "time": table.time, "label": label},
-        schema=str(schema_path),
-        split=split.model_dump(),
-        tokenizer=TOKENIZER,
-        model=MODEL,
-        training=_budget(data, ()),
-    )
-    inferred.schema.to_yaml(schema_path)
-    config.to_yaml(config_path)
-    return config_path, schema_path
 
 
 def read_events(
@@ -348,13 +301,14 @@ def _source(
     return path, label or "label"
 
 
-def _split_config(
+def split_config(
     table: EventTable,
     kind: SplitKind,
     validation_from: str | int | None,
     test_from: str | int | None,
     seed: int,
 ) -> SplitConfig:
+    """How a table is split; ``auto`` takes time where it covers enough distinct times."""
     from domainformer.training import SplitConfig
 
     if kind == "auto":
@@ -367,13 +321,18 @@ def _split_config(
     return build(SplitConfig, {"kind": kind, "seed": seed, **given})
 
 
+def training_settings() -> dict[str, Any]:
+    """Rows, batches and rates of a first training, without its length."""
+    settings = {"context": 512, "batch_tokens": 4096, "learning_rate": 2e-3, "eval_rows": 64}
+    return settings | {"substitute_values": SUBSTITUTE_VALUES}
+
+
 def _budget(data: str | Path | None, overrides: Sequence[str]) -> dict[str, Any]:
     """How long to train, unless an override says so."""
     lengths = ("training.epochs", "training.max_steps", "training.max_tokens")
     chosen = any(override.startswith(lengths) for override in overrides)
     length = {} if chosen else {"max_tokens": DEMO_TOKENS if data is None else REAL_TOKENS}
-    settings = {"context": 512, "batch_tokens": 4096, "learning_rate": 2e-3, "eval_rows": 64}
-    return settings | {"substitute_values": SUBSTITUTE_VALUES} | length
+    return training_settings() | length
 
 
 def _beside(run_dir: Path, name: str) -> Path:

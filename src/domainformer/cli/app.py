@@ -14,6 +14,7 @@ from domainformer.cli import (
     data,
     explain,
     export,
+    init,
     inspect,
     language,
     models,
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 for module in (
     start,
+    init,
     data,
     tokenizer,
     models,

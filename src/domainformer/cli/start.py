@@ -1,4 +1,4 @@
-"""Verbs to begin with: ``quickstart``, ``init``, ``report``, ``recipes``, ``env``."""
+"""Verbs to begin with: ``quickstart``, ``report``, ``recipes``, ``env``; ``init`` is beside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from domainformer.cli.data import Entity, Table, Time
+from domainformer.cli.data import Entity, Time
 from domainformer.cli.output import JSON, OVERWRITE, next_command, results, say, show
 from domainformer.errors import ConfigError
 
@@ -16,7 +16,7 @@ recipes_app = typer.Typer(help="Ready configurations.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add this module's verbs to the application."""
-    for verb in (quickstart, init, report, env):
+    for verb in (quickstart, report, env):
         app.command()(verb)
     app.add_typer(recipes_app, name="recipes")
 
@@ -76,22 +76,6 @@ def quickstart(
     table = data or result.source
     say(f"      domainformer generate {result.model_dir} {table} --entities 3")
     say(f"      domainformer embed {result.model_dir} {table} --output embeddings.parquet")
-
-
-def init(
-    table: Table,
-    folder: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("."),
-    entity: Entity = None,
-    time: Time = None,
-    label: Annotated[str | None, typer.Option(help="Column to leave out: the label.")] = None,
-) -> None:
-    """Write schema.yaml and run.yaml for TABLE, ready to edit and to pretrain with."""
-    from domainformer.quickstart import write_start
-
-    config, schema = write_start(table, folder, entity=entity, time=time, label=label)
-    say(f"wrote {schema} and {config}; edit them as you like")
-    results.print(str(config), markup=False)
-    next_command(f"domainformer pretrain {config}")
 
 
 def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
