@@ -84,9 +84,7 @@ class Tiny(nn.Module):
                 time.sleep(0.01)
         if fault == "keeps its states":
             self.kept.append(h.detach())
-        weight = (
-            self.head.weight.detach() if fault == "detached head" else self.head.weight
-        )
+        weight = self.head.weight.detach() if fault == "detached head" else self.head.weight
         logits = F.linear(h, weight, self.head.bias)
         if fault == "panics at new pairs":
             pairs = (input_ids[:, :-1], input_ids[:, 1:])
@@ -162,9 +160,7 @@ def pretrained():
             )
         ),
         "bert": lambda: BertForMaskedLM(BertConfig(**_BERT)),
-        "classifier": lambda: BertForSequenceClassification(
-            BertConfig(**_BERT, num_labels=3)
-        ),
+        "classifier": lambda: BertForSequenceClassification(BertConfig(**_BERT, num_labels=3)),
         "t5": lambda: T5ForConditionalGeneration(
             T5Config(
                 vocab_size=V,

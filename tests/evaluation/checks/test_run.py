@@ -86,9 +86,7 @@ def test_bad_models_and_texts_are_refused(tiny, tmp_path):
     with pytest.raises(ConfigError, match="vocabulary of Identity"):
         check(nn.Identity(), roles={"input": "tokens"})
     with pytest.raises(DataError, match="the model knows 80"):
-        check(
-            tiny(), text="a" * 999, tokenizer=lambda *_, **__: {"input_ids": [80] * 999}
-        )
+        check(tiny(), text="a" * 999, tokenizer=lambda *_, **__: {"input_ids": [80] * 999})
     with pytest.raises(DataError, match="cannot be read"):
         check(tiny(), text=tmp_path / "none.txt", tokenizer=len)
 
@@ -127,9 +125,7 @@ def test_a_class_in_a_file_may_have_weights(source, tmp_path, monkeypatch):
         return LoadedSource({}, _imported(Path(path), name))
 
     monkeypatch.setattr(opening, "load_source", loaded)
-    model, _, trained = open_model(
-        None, source=source, arguments='{"size": 30}', trust=True
-    )
+    model, _, trained = open_model(None, source=source, arguments='{"size": 30}', trust=True)
     assert trained is False
     assert check(model, only=["shapes", "causality", "initial_loss"]).passed
     UniversalForCausalLM.wrap(model).save_pretrained(tmp_path / "saved")

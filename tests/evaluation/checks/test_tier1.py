@@ -50,9 +50,7 @@ def test_nothing_is_changed_by_checks(tiny):
     assert torch.equal(state, torch.get_rng_state())
     assert model.training
     assert all(one.grad is None for one in model.parameters())
-    assert all(
-        torch.equal(weights[name], one) for name, one in model.state_dict().items()
-    )
+    assert all(torch.equal(weights[name], one) for name, one in model.state_dict().items())
 
 
 def test_nan_weights_are_found_by_themselves(tiny, one):

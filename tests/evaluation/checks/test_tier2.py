@@ -66,14 +66,8 @@ class Attending(nn.Module):
 
     def forward(self, input_ids):
         x, length = self.embed(input_ids), input_ids.shape[1]
-        future = (
-            torch.ones(length, length, dtype=torch.bool).triu(1)
-            if self.masked
-            else None
-        )
-        return self.head(
-            x + self.attention(x, x, x, attn_mask=future, need_weights=False)[0]
-        )
+        future = torch.ones(length, length, dtype=torch.bool).triu(1) if self.masked else None
+        return self.head(x + self.attention(x, x, x, attn_mask=future, need_weights=False)[0])
 
 
 def test_attention_of_torch_is_read_and_its_leaks_are_seen(one):
@@ -108,9 +102,7 @@ class Placed(nn.Module):
 def test_a_row_that_is_shorter_than_stated_fails(one, pretrained):
     model = Placed()
     assert one(model, "lengths", vocab_size=40).status == "warn"
-    model.config = type(
-        "Config", (), {"vocab_size": 40, "max_position_embeddings": 40}
-    )()
+    model.config = type("Config", (), {"vocab_size": 40, "max_position_embeddings": 40})()
     assert one(model, "lengths").failed
     model.config.max_position_embeddings = 20
     assert one(model, "lengths").reason.endswith("one more is refused")
@@ -124,17 +116,12 @@ def test_what_multiplies_is_counted_and_what_is_looked_up_is_not(pretrained, tin
     assert multiplying_weights(subject_of(model)) == matrices - looked_up
     gpt2 = pretrained("gpt2")
     tied = sum(one.numel() for one in gpt2.parameters() if one.dim() == 2)
-    assert (
-        multiplying_weights(subject_of(gpt2))
-        == tied - gpt2.transformer.wpe.weight.numel()
-    )
+    assert multiplying_weights(subject_of(gpt2)) == tied - gpt2.transformer.wpe.weight.numel()
 
 
 def words(text, add_special_tokens=True):
     """A tokenizer of single letters."""
-    return {
-        "input_ids": [4 + ord(letter) - ord("a") for letter in text if letter != " "]
-    }
+    return {"input_ids": [4 + ord(letter) - ord("a") for letter in text if letter != " "]}
 
 
 def test_the_loss_on_a_text_is_held_against_its_counts(one):

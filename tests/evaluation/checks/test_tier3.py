@@ -42,9 +42,7 @@ def test_a_healthy_model_passes_all(tiny):
 @pytest.mark.parametrize("name", ["bert", "classifier"])
 def test_other_kinds_are_asked_what_they_can_be_asked(pretrained, name):
     options = {**FAST, "steps": 20}
-    report = check(
-        pretrained(name), only=["learning_rates", "baselines", "robustness"], **options
-    )
+    report = check(pretrained(name), only=["learning_rates", "baselines", "robustness"], **options)
     statuses = {one.name: one.status for one in report}
     assert statuses.pop("learning_rates") in ("pass", "warn")
     assert statuses == {"baselines": "skip", "robustness": "skip"}
@@ -81,8 +79,7 @@ def test_a_training_is_the_same_twice_and_leaves_the_model_alone(tiny):
     context = Context(subject, rows=4, length=8)
     before = subject.model.head.weight.clone()
     runs = [
-        train(subject, context.training_batch, steps=5, learning_rate=1e-2).losses
-        for _ in range(2)
+        train(subject, context.training_batch, steps=5, learning_rate=1e-2).losses for _ in range(2)
     ]
     assert runs[0] == runs[1]
     assert before.equal(subject.model.head.weight)
@@ -91,9 +88,7 @@ def test_a_training_is_the_same_twice_and_leaves_the_model_alone(tiny):
 def test_time_ends_a_training_and_it_says_so(tiny):
     subject = subject_of(tiny())
     context = Context(subject, rows=4, length=8)
-    found = train(
-        subject, context.training_batch, steps=50, learning_rate=1e-2, seconds=0.0
-    )
+    found = train(subject, context.training_batch, steps=50, learning_rate=1e-2, seconds=0.0)
     assert found.cut
     assert found.how == "1 steps, cut short by its time"
 

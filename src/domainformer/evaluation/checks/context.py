@@ -21,9 +21,7 @@ Check = Callable[["Context"], CheckResult]
 class Source(Protocol):
     """Where rows of ids come from."""
 
-    def draw(
-        self, rows: int, length: int, *, seed: int, held_out: bool = False
-    ) -> torch.Tensor:
+    def draw(self, rows: int, length: int, *, seed: int, held_out: bool = False) -> torch.Tensor:
         """Ids [rows, length]; those that are held out are never drawn for training."""
         ...
 
@@ -74,9 +72,7 @@ class Context:
         A classifier's labels are random, so that it sees the same few batches again and again.
         """
         if self.subject.kind == "classifier":
-            return self.subject.batch(
-                self.rows, self.length, seed=step % _CLASSIFIER_BATCHES
-            )
+            return self.subject.batch(self.rows, self.length, seed=step % _CLASSIFIER_BATCHES)
         ids = self.source.draw(self.rows, self.length, seed=self.seed + step)
         return self.subject.batch_of(ids, seed=step)
 

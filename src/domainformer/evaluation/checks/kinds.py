@@ -64,19 +64,14 @@ def subject_of(
         bound, model = model, model.module
     else:
         bound = None
-    own = unwrapped(model)
+    own: Any = unwrapped(model)
     if isinstance(own, JointFusionModel):
         return _fusion(own)
     native = isinstance(own, PreTrainedModel)
-    if (
-        native
-        and getattr(own.config, "is_encoder_decoder", False)
-        and causal is not False
-    ):
+    if native and getattr(own.config, "is_encoder_decoder", False) and causal is not False:
         return EncoderDecoder(
             model,
-            vocab_size=vocab_size
-            or int(own.config.get_text_config(decoder=True).vocab_size),
+            vocab_size=vocab_size or int(own.config.get_text_config(decoder=True).vocab_size),
             declared=f"{type(own).__name__} decodes beside a source",
             longest=_longest(own),
         )
@@ -145,18 +140,14 @@ def _classes(bound: BoundModel, vocab_size: int) -> int | None:
         except Exception:  # noqa: BLE001 - the same
             return None
     found = raw if isinstance(raw, torch.Tensor) else getattr(raw, "logits", None)
-    pooled = (
-        isinstance(found, torch.Tensor) and found.dim() == 2 and found.shape[0] == 2
-    )
+    pooled = isinstance(found, torch.Tensor) and found.dim() == 2 and found.shape[0] == 2
     return int(found.shape[1]) if pooled and found is not None else None
 
 
 def _pooled(bound: BoundModel, vocab_size: int, classes: int) -> Classifier:
     model, name = bound.module, bound.inspector.of(Role.TOKENS)[0]
     dims = ("batch", "length")
-    spec = InputSpec(
-        name, "int64", dims, "ids", high=vocab_size, low=min(1, vocab_size - 1)
-    )
+    spec = InputSpec(name, "int64", dims, "ids", high=vocab_size, low=min(1, vocab_size - 1))
     with at_rest(model):
         found = of_model(model, inputs=[spec])
     return Classifier(

@@ -51,8 +51,7 @@ def open_model(
     if source is None:
         if folder is None:
             raise ConfigError(
-                "no model was given",
-                next_step="give a model folder, or --source FILE:Class",
+                "no model was given", next_step="give a model folder, or --source FILE:Class"
             )
         return *open_folder(folder), True
     path, _, name = source.rpartition(":")
@@ -79,9 +78,7 @@ def _arguments(given: str | Mapping[str, Any] | None) -> dict[str, Any]:
     try:
         found = json.loads(given)
     except ValueError as error:
-        raise ConfigError(
-            "the arguments are no JSON", where=given, why=str(error)
-        ) from error
+        raise ConfigError("the arguments are no JSON", where=given, why=str(error)) from error
     if not isinstance(found, dict):
         raise ConfigError("the arguments are no mapping", where=given)
     return found
@@ -107,10 +104,7 @@ def open_folder(folder: str | Path) -> tuple[nn.Module, Any]:
     if (folder / "model").is_dir() and not (folder / "config.json").is_file():
         folder = folder / "model"
     config = read_model_config(folder)
-    if (
-        "fusion" in str(config.get("model_type", ""))
-        or (folder / FUSION_FILE).is_file()
-    ):
+    if "fusion" in str(config.get("model_type", "")) or (folder / FUSION_FILE).is_file():
         return FusionPredictor.load(folder).model, None
     if is_bundle(folder):
         return load_bundle(folder).model, None
@@ -135,26 +129,17 @@ def _of_transformers(folder: Path, config: Mapping[str, Any]) -> nn.Module:
 
 
 def _tokenizer(folder: Path) -> Any:
-    if not any(
-        (folder / name).is_file()
-        for name in ("tokenizer.json", "tokenizer_config.json")
-    ):
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         return None
     try:
-        return AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise RegistryError(
-            "the tokenizer cannot be read",
-            where=str(folder),
-            why=str(error).splitlines()[0][:200],
+            "the tokenizer cannot be read", where=str(folder), why=str(error).splitlines()[0][:200]
         ) from error
 
 
-def read_text(
-    text: str | Path, tokenizer: Any, *, vocab_size: int, shortest: int
-) -> TextWindows:
+def read_text(text: str | Path, tokenizer: Any, *, vocab_size: int, shortest: int) -> TextWindows:
     """A text, or a file of one, as ids.
 
     Args:
@@ -177,9 +162,7 @@ def read_text(
         try:
             text = text.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                "the text cannot be read", where=str(text), why=str(error)
-            ) from error
+            raise DataError("the text cannot be read", where=str(text), why=str(error)) from error
     found = tokenizer(text, add_special_tokens=False)["input_ids"]
     ids = torch.as_tensor(found, dtype=torch.long).flatten()
     if len(ids) and int(ids.max()) >= vocab_size:

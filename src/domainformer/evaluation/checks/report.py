@@ -42,33 +42,20 @@ class CheckReport(Verdict):
     def counts(self) -> dict[str, int]:
         """How many checks passed, failed, warned and were skipped."""
         names = [one.status for one in self.results]
-        return {
-            status: names.count(status) for status in ("pass", "fail", "warn", "skip")
-        }
+        return {status: names.count(status) for status in ("pass", "fail", "warn", "skip")}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         found = super().to_json()
         results = found.pop("results")
-        own = {
-            "kind": self.kind,
-            "tier": self.tier,
-            "facts": self.facts,
-            "counts": self.counts,
-        }
+        own = {"kind": self.kind, "tier": self.tier, "facts": self.facts, "counts": self.counts}
         return {**found, **own, "results": results}
 
     def render(self) -> RenderableType:
         """A headline, a table with one row per check, and how many did what."""
-        facts = ", ".join(
-            f"{name} {_told(value)}" for name, value in self.facts.items()
-        )
-        head = Text(self.subject, style="bold").append(
-            f"  {self.kind}; {facts}", style="dim"
-        )
-        counts = ", ".join(
-            f"{count} {status}" for status, count in self.counts.items() if count
-        )
+        facts = ", ".join(f"{name} {_told(value)}" for name, value in self.facts.items())
+        head = Text(self.subject, style="bold").append(f"  {self.kind}; {facts}", style="dim")
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items() if count)
         seconds = sum(one.seconds or 0.0 for one in self.results)
         last = f"tier {self.tier}: {counts} ({seconds:.1f} s)"
         return Group(head, results_table(self.results), Text(last, style="bold"))

@@ -27,11 +27,7 @@ from domainformer.models.universal.aliases import Role
 from domainformer.models.universal.probing import reported
 from domainformer.models.universal.verdict import CheckResult
 
-CHECKS: dict[int, dict[str, Check]] = {
-    1: tier1.CHECKS,
-    2: tier2.CHECKS,
-    3: tier3.CHECKS,
-}
+CHECKS: dict[int, dict[str, Check]] = {1: tier1.CHECKS, 2: tier2.CHECKS, 3: tier3.CHECKS}
 _WINDOWS = 8
 
 
@@ -130,9 +126,7 @@ def check(
     )
     results = _made(context, wanted, progress or (lambda name: None))
     name = type(subject.model).__name__
-    return CheckReport(
-        results, name, kind=subject.kind, tier=tier, facts=_facts(subject)
-    )
+    return CheckReport(results, name, kind=subject.kind, tier=tier, facts=_facts(subject))
 
 
 def _made(
@@ -166,14 +160,10 @@ def _wanted(tier: int, only: Sequence[str] | None) -> dict[str, Check]:
         raise ConfigError(f"there is no tier {tier}", next_step="choose 1, 2 or 3")
     every = {name: one for checks in CHECKS.values() for name, one in checks.items()}
     if only is None:
-        return {
-            name: one for t in range(1, tier + 1) for name, one in CHECKS[t].items()
-        }
+        return {name: one for t in range(1, tier + 1) for name, one in CHECKS[t].items()}
     unknown = [name for name in only if name not in every]
     if unknown:
-        raise ConfigError(
-            f"there is no check {unknown[0]!r}", next_step=nearest(unknown[0], every)
-        )
+        raise ConfigError(f"there is no check {unknown[0]!r}", next_step=nearest(unknown[0], every))
     return {name: one for name, one in every.items() if name in only}
 
 

@@ -47,9 +47,7 @@ class MarkovSource:
         """A chain of up to 24 states in the ids of a model; rows are drawn from Dirichlet(0.3)."""
         low = 4 if vocab_size >= 16 else 0
         states = min(_MOST_STATES, vocab_size - low)
-        drawn = np.random.default_rng(seed).dirichlet(
-            np.full(states, _CONCENTRATION), states
-        )
+        drawn = np.random.default_rng(seed).dirichlet(np.full(states, _CONCENTRATION), states)
         return cls((1 - _FLOOR) * drawn + _FLOOR / states, low)
 
     @property
@@ -72,9 +70,7 @@ class MarkovSource:
         weights = self.stationary
         return float(-(weights * np.log(np.maximum(weights, 1e-300))).sum())
 
-    def draw(
-        self, rows: int, length: int, *, seed: int, held_out: bool = False
-    ) -> torch.Tensor:
+    def draw(self, rows: int, length: int, *, seed: int, held_out: bool = False) -> torch.Tensor:
         """Ids [rows, length] from the stationary chain.
 
         Args:
@@ -96,9 +92,7 @@ class MarkovSource:
     def nll(self, input_ids: torch.Tensor) -> torch.Tensor:
         """What the best predictor loses at each next token [B, L−1] in nats."""
         states = input_ids.cpu().numpy() - self.low
-        return torch.from_numpy(
-            -np.log(self.transitions[states[:, :-1], states[:, 1:]])
-        )
+        return torch.from_numpy(-np.log(self.transitions[states[:, :-1], states[:, 1:]]))
 
     def _weights(self) -> npt.NDArray[np.float64]:
         found = np.clip(self.stationary, 0, None)
@@ -126,9 +120,7 @@ class TextWindows:
                 next_step="give a longer text, or a smaller length",
             )
 
-    def draw(
-        self, rows: int, length: int, *, seed: int, held_out: bool = False
-    ) -> torch.Tensor:
+    def draw(self, rows: int, length: int, *, seed: int, held_out: bool = False) -> torch.Tensor:
         """Ids [rows, length] from random places of a part."""
         part = self.held_out if held_out else self.train
         generator = torch.Generator().manual_seed(seed)

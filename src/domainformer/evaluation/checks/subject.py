@@ -34,7 +34,7 @@ _MASKED = 0.3
 _OTHER_SIZES = 3
 
 
-class Unanswerable(Exception):
+class Unanswerable(Exception):  # noqa: N818 - no error: the check is skipped, for this reason
     """A check that cannot be asked of a model; its message is the reason."""
 
 
@@ -99,9 +99,7 @@ class Subject(nn.Module, abc.ABC):
         if not self.causal:
             raise Unanswerable(f"it predicts no next tokens: {self.declared}")
         logits = self(input_ids)[:, :-1].float()
-        flat = F.cross_entropy(
-            logits.flatten(0, 1), input_ids[:, 1:].flatten(), reduction="none"
-        )
+        flat = F.cross_entropy(logits.flatten(0, 1), input_ids[:, 1:].flatten(), reduction="none")
         return flat.view(input_ids.shape[0], -1)
 
     def advance(self) -> Advance | None:
@@ -145,9 +143,7 @@ class LanguageModel(Subject):
         longest: int | None = None,
         mask_id: int | None = None,
     ) -> None:
-        super().__init__(
-            bound.module, vocab_size=vocab_size, declared=declared, longest=longest
-        )
+        super().__init__(bound.module, vocab_size=vocab_size, declared=declared, longest=longest)
         self.bound = bound
         self.causal = causal
         self.kind = "causal" if causal else "bidirectional"
@@ -162,9 +158,7 @@ class LanguageModel(Subject):
 
     def batch(self, rows: int, length: int, *, seed: int) -> Batch:
         """Random ids; of a bidirectional model, with masked places and labels there."""
-        return self.batch_of(
-            distinct_tokens(rows, length, self.vocab_size, seed=seed), seed=seed
-        )
+        return self.batch_of(distinct_tokens(rows, length, self.vocab_size, seed=seed), seed=seed)
 
     def batch_of(self, input_ids: torch.Tensor, *, seed: int) -> Batch:
         """Ids as they are; of a bidirectional model, a third of them masked."""
@@ -201,16 +195,9 @@ class EncoderDecoder(Subject):
     causal = True
 
     def __init__(
-        self,
-        model: nn.Module,
-        *,
-        vocab_size: int,
-        declared: str,
-        longest: int | None = None,
+        self, model: nn.Module, *, vocab_size: int, declared: str, longest: int | None = None
     ) -> None:
-        super().__init__(
-            model, vocab_size=vocab_size, declared=declared, longest=longest
-        )
+        super().__init__(model, vocab_size=vocab_size, declared=declared, longest=longest)
         source = draw_tokens(1, _SOURCE_LENGTH, vocab_size, seed=1)
         self.register_buffer("source", source.to(self.device), persistent=False)
 
@@ -218,15 +205,11 @@ class EncoderDecoder(Subject):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Logits [B, L, V] for the decoder's ids [B, L]."""
-        return self._call(
-            input_ids, decoder_attention_mask=attention_mask, use_cache=False
-        ).logits
+        return self._call(input_ids, decoder_attention_mask=attention_mask, use_cache=False).logits
 
     def batch(self, rows: int, length: int, *, seed: int) -> Batch:
         """Random ids of the decoder."""
-        return self.batch_of(
-            distinct_tokens(rows, length, self.vocab_size, seed=seed), seed=seed
-        )
+        return self.batch_of(distinct_tokens(rows, length, self.vocab_size, seed=seed), seed=seed)
 
     def advance(self) -> Advance | None:
         """The decoder with its cache."""
@@ -272,9 +255,7 @@ class Classifier(Subject):
         declared: str,
         longest: int | None = None,
     ) -> None:
-        super().__init__(
-            model, vocab_size=max(2, classes), declared=declared, longest=longest
-        )
+        super().__init__(model, vocab_size=max(2, classes), declared=declared, longest=longest)
         self.reading = reading
         self.specs = tuple(specs)
 
@@ -284,9 +265,7 @@ class Classifier(Subject):
         """The logits of each row, at each of its places [B, L, C]."""
         rows = [self._row(row) for row in input_ids]
         names = [spec.name for spec in self.specs]
-        given = [
-            torch.cat([row[name] for row in rows]).to(self.device) for name in names
-        ]
+        given = [torch.cat([row[name] for row in rows]).to(self.device) for name in names]
         logits = self.reading(*given)
         logits = logits if isinstance(logits, torch.Tensor) else logits[0]
         if logits.shape[-1] == 1:
@@ -307,19 +286,12 @@ class Classifier(Subject):
     def _row(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
         places = torch.arange(1, len(ids) + 1)
         seed = int((ids.cpu() * places * 7919 + ids.cpu() ** 2 * 104_729).sum())
-        sizes = {
-            dim: _OTHER_SIZES
-            for s in self.specs
-            for dim in s.dims
-            if isinstance(dim, str)
-        }
+        sizes = {dim: _OTHER_SIZES for s in self.specs for dim in s.dims if isinstance(dim, str)}
         sizes |= {"batch": 1, "length": len(ids)}
         return draw_all(self.specs, sizes, torch.Generator().manual_seed(seed))
 
 
-def distinct_tokens(
-    rows: int, length: int, vocab_size: int, *, seed: int
-) -> torch.Tensor:
+def distinct_tokens(rows: int, length: int, vocab_size: int, *, seed: int) -> torch.Tensor:
     """Ids [rows, length] without repetition where the vocabulary is large enough.
 
     Where no token comes twice, each next token follows from the one before it, and even a table of

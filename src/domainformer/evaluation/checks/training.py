@@ -40,9 +40,7 @@ class Trained:
     @property
     def how(self) -> str:
         """Steps, and whether they were all that were asked for."""
-        return f"{len(self.losses)} steps" + (
-            ", cut short by its time" if self.cut else ""
-        )
+        return f"{len(self.losses)} steps" + (", cut short by its time" if self.cut else "")
 
 
 def train(
@@ -78,11 +76,7 @@ def train(
     weights = [one for one in own.parameters() if one.requires_grad]
     if not weights:
         raise Unanswerable("no parameter is trainable")
-    rate = (
-        learning_rate
-        if callable(learning_rate)
-        else _schedule(learning_rate, steps, warmup)
-    )
+    rate = learning_rate if callable(learning_rate) else _schedule(learning_rate, steps, warmup)
     optimizer = torch.optim.AdamW(weights, lr=0.0, weight_decay=weight_decay)
     losses: list[float] = []
     begun = time.perf_counter()
@@ -114,23 +108,15 @@ def default_rate(subject: Subject) -> float:
         0.01
     """
     count = sum(one.numel() for one in subject.parameters() if one.requires_grad)
-    return (
-        1e-2 if count < 5e4 else 3e-3 if count < 3e6 else 1e-3 if count < 3e7 else 3e-4
-    )
+    return 1e-2 if count < 5e4 else 3e-3 if count < 3e6 else 1e-3 if count < 3e7 else 3e-4
 
 
 @torch.no_grad()
 def held_out_loss(
-    subject: Subject,
-    draw: Callable[[int], torch.Tensor],
-    *,
-    batches: int = _SCORED_BATCHES,
+    subject: Subject, draw: Callable[[int], torch.Tensor], *, batches: int = _SCORED_BATCHES
 ) -> float:
     """Mean loss of next tokens over rows that ``draw`` gives for seeds 0, 1, …, in nats."""
-    losses = [
-        subject.nll(draw(seed).to(subject.device)).double().mean()
-        for seed in range(batches)
-    ]
+    losses = [subject.nll(draw(seed).to(subject.device)).double().mean() for seed in range(batches)]
     return float(torch.stack(losses).mean())
 
 

@@ -5,10 +5,7 @@
 """
 
 from domainformer.evaluation.checks.context import Check
-from domainformer.evaluation.checks.tier1.initialisation import (
-    check_initial_loss,
-    check_weights,
-)
+from domainformer.evaluation.checks.tier1.initialisation import check_initial_loss, check_weights
 from domainformer.evaluation.checks.tier1.invariants import (
     check_batch_invariance,
     check_cache,

@@ -26,9 +26,7 @@ def check_weights(context: Context) -> CheckResult:
     weights = dict(context.subject.model.named_parameters())
     if not weights:
         return CheckResult("weights", "skip", "it has no parameters")
-    broken = [
-        name for name, one in weights.items() if not bool(torch.isfinite(one).all())
-    ]
+    broken = [name for name, one in weights.items() if not bool(torch.isfinite(one).all())]
     if broken:
         return CheckResult(
             "weights",
@@ -61,9 +59,7 @@ def check_weights(context: Context) -> CheckResult:
         )
     if flat and context.trained:
         why = f"all zero after training: {listed(flat)}"
-        return CheckResult(
-            "weights", "warn", why, "see whether they learn", float(len(flat)), 0.0
-        )
+        return CheckResult("weights", "warn", why, "see whether they learn", float(len(flat)), 0.0)
     zero = f"; all zero at first: {listed(flat)}" if flat else ""
     return CheckResult(
         "weights",
@@ -122,16 +118,10 @@ def _even_losses(context: Context) -> torch.Tensor:
     subject = context.subject
     with at_rest(subject), torch.no_grad():
         if not subject.causal:
-            batches = [
-                subject.batch(_ROWS, context.length, seed=i) for i in range(_BATCHES)
-            ]
+            batches = [subject.batch(_ROWS, context.length, seed=i) for i in range(_BATCHES)]
             return torch.stack([subject.loss(batch).float().cpu() for batch in batches])
         ids = draw_tokens(
-            _ROWS,
-            context.length,
-            subject.vocab_size,
-            seed=context.seed,
-            device=subject.device,
+            _ROWS, context.length, subject.vocab_size, seed=context.seed, device=subject.device
         )
         return subject.nll(ids).mean(dim=1).cpu()
 

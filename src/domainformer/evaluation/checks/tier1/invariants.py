@@ -25,8 +25,7 @@ def check_shapes(context: Context) -> CheckResult:
     if subject.kind != "classifier" or not found.passed:
         return found
     return dataclasses.replace(
-        found,
-        reason=f"logits [B, {subject.vocab_size}], finite, for several numbers of rows",
+        found, reason=f"logits [B, {subject.vocab_size}], finite, for several numbers of rows"
     )
 
 
@@ -83,9 +82,7 @@ def check_cache(context: Context) -> CheckResult:
     """Cached logits equal uncached ones, without ``position_ids``."""
     subject = context.subject
     if not subject.causal:
-        raise Unanswerable(
-            f"it generates nothing that a cache could serve: {subject.declared}"
-        )
+        raise Unanswerable(f"it generates nothing that a cache could serve: {subject.declared}")
     with stirred(subject, seed=context.seed), at_rest(subject), torch.no_grad():
         return probes.probe_cache(subject, subject.advance(), **context.asked_there)
 
@@ -94,24 +91,16 @@ def check_padding(context: Context) -> CheckResult:
     """What stands at masked places changes nothing, at three lengths (tier 2)."""
     subject = context.subject
     if subject.kind == "classifier":
-        raise Unanswerable(
-            "its rows have inputs of their own, and are drawn without padding"
-        )
+        raise Unanswerable("its rows have inputs of their own, and are drawn without padding")
     asked = context.asked_there
-    lengths = sorted(
-        {8, context.length, min(2 * context.length, subject.longest or 1 << 30)}
-    )
+    lengths = sorted({8, context.length, min(2 * context.length, subject.longest or 1 << 30)})
     worst: CheckResult | None = None
     with stirred(subject, seed=context.seed), at_rest(subject):
         for length in lengths:
             asked["length"] = length
-            found = probes.probe_padding_invariance(
-                subject, **asked, takes_mask=subject.takes_mask
-            )
+            found = probes.probe_padding_invariance(subject, **asked, takes_mask=subject.takes_mask)
             if found.failed:
-                return dataclasses.replace(
-                    found, reason=f"{found.reason} (rows of {length})"
-                )
+                return dataclasses.replace(found, reason=f"{found.reason} (rows of {length})")
             if worst is None or (found.value or 0.0) > (worst.value or 0.0):
                 worst = found
     assert worst is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from domainformer.evaluation.checks.context import Context
 from domainformer.evaluation.checks.training import default_rate, train
 from domainformer.models.universal.verdict import CheckResult
@@ -37,7 +39,7 @@ def check_overfitting(context: Context) -> CheckResult:
             seed=context.seed,
             done=done,
         )
-        lowest = min(loss for loss in [found.losses[0], *found.losses] if loss == loss)
+        lowest = min((x for x in found.losses if math.isfinite(x)), default=math.inf)
         share = lowest / max(found.losses[0], 1e-9)
         if share < best:
             best, last, how = share, lowest, found.how

@@ -58,11 +58,7 @@ def check_persistence(context: Context) -> CheckResult:
         again, how = _reloaded(subject, Path(folder))
         after = again(ids)
     limit = limit_of(before)
-    value = (
-        difference(before, after, before)
-        if before.shape == after.shape
-        else float("inf")
-    )
+    value = difference(before, after, before) if before.shape == after.shape else float("inf")
     if not value <= limit:
         return CheckResult(
             "save_load",
@@ -92,19 +88,15 @@ def check_persistence(context: Context) -> CheckResult:
 def _reloaded(subject: Subject, folder: Path) -> tuple[Subject, str]:
     """A copy whose weights come from files alone."""
     other = subject.copied()
-    own = unwrapped(subject.model)
+    own: Any = unwrapped(subject.model)
     for weight in other.parameters():
         if weight.is_floating_point():
             weight.fill_(0.1234)
-    loads = isinstance(own, PreTrainedModel) and not isinstance(
-        own, UniversalForCausalLM
-    )
+    loads = isinstance(own, PreTrainedModel) and not isinstance(own, UniversalForCausalLM)
     if loads and _constructs(own):
         with without_progress_bar():
             own.save_pretrained(folder)
-            found = type(own).from_pretrained(
-                folder, local_files_only=True, use_safetensors=True
-            )
+            found = type(own).from_pretrained(folder, local_files_only=True, use_safetensors=True)
         state = found.to(subject.device, next(own.parameters()).dtype).state_dict()
         unwrapped(other.model).load_state_dict(state)
         return other, "save_pretrained and from_pretrained"
@@ -122,8 +114,7 @@ def _constructs(own: nn.Module) -> bool:
     needed = [
         one
         for one in list(inspect.signature(type(own).__init__).parameters.values())[2:]
-        if one.default is one.empty
-        and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
     return not needed
 
@@ -158,16 +149,10 @@ def _tensors(
     elif isinstance(value, nn.Module):
         if value not in registered:
             for name, one in [*value.named_parameters(), *value.named_buffers()]:
-                yield from _tensors(
-                    f"{path}.{name}", one, known, registered, depth=depth
-                )
+                yield from _tensors(f"{path}.{name}", one, known, registered, depth=depth)
     elif depth < 3 and isinstance(value, (list, tuple)):
         for place, one in enumerate(value):
-            yield from _tensors(
-                f"{path}.{place}", one, known, registered, depth=depth + 1
-            )
+            yield from _tensors(f"{path}.{place}", one, known, registered, depth=depth + 1)
     elif depth < 3 and isinstance(value, dict):
         for key, one in value.items():
-            yield from _tensors(
-                f"{path}.{key}", one, known, registered, depth=depth + 1
-            )
+            yield from _tensors(f"{path}.{key}", one, known, registered, depth=depth + 1)

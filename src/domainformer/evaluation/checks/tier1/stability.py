@@ -38,7 +38,7 @@ def check_stability(context: Context) -> CheckResult:
     if not growth < _MOST_GROWTH:
         return CheckResult(
             "stability",
-            "fail" if growth != growth or growth > 100 * _MOST_GROWTH else "warn",
+            "fail" if not growth <= 100 * _MOST_GROWTH else "warn",
             f"noise of one part in 10,000 on the weights moves the logits {growth:,.0f} times that",
             "normalise before each block, and keep residual branches small at first",
             growth,
@@ -53,7 +53,9 @@ def check_stability(context: Context) -> CheckResult:
             largest,
             _FLOAT16 / 4,
         )
-    why = f"finite at the edges (largest {largest:.3g}); noise on the weights grows {growth:.1f}-fold"
+    why = (
+        f"finite at the edges (largest {largest:.3g}); noise on the weights grows {growth:.1f}-fold"
+    )
     return CheckResult("stability", "pass", why, None, growth, _MOST_GROWTH)
 
 

@@ -32,11 +32,7 @@ def check_attention(context: Context) -> CheckResult:
     """Weights of each query sum to 1 and leave the future alone; how narrow, how many sinks."""
     subject = context.subject
     layers = attention_weights(subject, context.length, seed=context.seed)
-    heads = [
-        (place, head)
-        for place, one in enumerate(layers)
-        for head in range(one.shape[1])
-    ]
+    heads = [(place, head) for place, one in enumerate(layers) for head in range(one.shape[1])]
     for place, weights in enumerate(layers):
         off = float((weights.sum(-1) - 1).abs().max())
         if not off < _SUM:
@@ -80,22 +76,16 @@ def check_attention(context: Context) -> CheckResult:
     return CheckResult("attention", "pass", told, None, share, 0.5)
 
 
-def attention_weights(
-    subject: Subject, length: int, *, seed: int
-) -> list[torch.Tensor]:
+def attention_weights(subject: Subject, length: int, *, seed: int) -> list[torch.Tensor]:
     """Attention of each layer [B, heads, L, L], float32, over random tokens.
 
     Raises:
         Unanswerable: The model gives none.
     """
     if subject.kind == "classifier":
-        raise Unanswerable(
-            "attention is looked at in models that give logits for every token"
-        )
+        raise Unanswerable("attention is looked at in models that give logits for every token")
     own = subject.copied()
-    ids = draw_tokens(
-        _ROWS, length, subject.vocab_size, seed=seed, device=subject.device
-    )
+    ids = draw_tokens(_ROWS, length, subject.vocab_size, seed=seed, device=subject.device)
     inner = unwrapped(own.model)
     found = (
         _of_transformers(own, inner, ids) if isinstance(inner, PreTrainedModel) else []
@@ -108,9 +98,7 @@ def attention_weights(
     return [one.detach().float().cpu() for one in found]
 
 
-def _of_transformers(
-    own: Subject, inner: PreTrainedModel, ids: torch.Tensor
-) -> list[torch.Tensor]:
+def _of_transformers(own: Subject, inner: PreTrainedModel, ids: torch.Tensor) -> list[torch.Tensor]:
     try:
         inner.set_attn_implementation("eager")
         given: dict[str, Any] = {"input_ids": ids}
@@ -124,11 +112,7 @@ def _of_transformers(
     name = "decoder_attentions" if isinstance(own, EncoderDecoder) else "attentions"
     found = getattr(output, name, None) or ()
     length = ids.shape[1]
-    return [
-        one
-        for one in found
-        if one is not None and tuple(one.shape[-2:]) == (length, length)
-    ]
+    return [one for one in found if one is not None and tuple(one.shape[-2:]) == (length, length)]
 
 
 def _of_torch(own: Subject, ids: torch.Tensor) -> list[torch.Tensor]:
@@ -145,9 +129,7 @@ def _of_torch(own: Subject, ids: torch.Tensor) -> list[torch.Tensor]:
         if isinstance(part, nn.MultiheadAttention):
             part.register_forward_pre_hook(ask, with_kwargs=True)
             part.register_forward_hook(keep)
-    with (
-        torch.enable_grad()
-    ):  # without gradients torch takes a path that gives no weights
+    with torch.enable_grad():  # without gradients torch takes a path that gives no weights
         own(ids)
     square = (ids.shape[1], ids.shape[1])
     return [one for one in found if one.dim() == 4 and tuple(one.shape[-2:]) == square]

@@ -60,19 +60,13 @@ def check_flops(context: Context) -> CheckResult:
         raise Unanswerable("it has no weights that multiply")
     batch = subject.batch(_ROWS, context.length, seed=context.seed)
     tokens = batch["input_ids"].numel() if subject.kind != "classifier" else _ROWS
-    with (
-        at_rest(subject),
-        torch.enable_grad(),
-        FlopCounterMode(display=False) as counter,
-    ):
+    with at_rest(subject), torch.enable_grad(), FlopCounterMode(display=False) as counter:
         subject.loss(batch).backward()
     each = counter.get_total_flops() / tokens
     ratio = each / (6 * count)
     told = f"{each / 1e6:,.2f} million operations per token and step, {ratio:.2f} times 6 N"
     if subject.kind == "classifier":
-        return CheckResult(
-            "flops", "pass", told.replace("per token", "per row"), None, ratio
-        )
+        return CheckResult("flops", "pass", told.replace("per token", "per row"), None, ratio)
     if ratio < _LOWEST:
         return CheckResult(
             "flops",
@@ -135,7 +129,5 @@ def _kept_between_calls(context: Context) -> float:
             )
             subject(ids)
             found = loose_tensors(subject.model)
-            sizes.append(
-                float(sum(one.numel() * one.element_size() for _, one in found))
-            )
+            sizes.append(float(sum(one.numel() * one.element_size() for _, one in found)))
     return max(0.0, sizes[2] - sizes[1])

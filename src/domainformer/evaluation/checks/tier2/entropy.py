@@ -44,9 +44,7 @@ def check_source_entropy(context: Context) -> CheckResult:
     )
     if found.diverged:
         why = f"the training on a Markov source diverged after {found.how}"
-        return CheckResult(
-            "source_entropy", "warn", why, "see the check of learning rates"
-        )
+        return CheckResult("source_entropy", "warn", why, "see the check of learning rates")
     apart, error = excess(found.subject, source, context.length)
     rate, single = source.entropy_rate, source.unigram_entropy
     loss = rate + apart
@@ -96,9 +94,7 @@ def check_text_entropy(context: Context) -> CheckResult:
     if not subject.causal:
         raise Unanswerable(f"it predicts no next tokens: {subject.declared}")
     length = context.length
-    counts = Counts.of(
-        text.draw(_COUNTED_ROWS, length, seed=context.seed), subject.vocab_size
-    )
+    counts = Counts.of(text.draw(_COUNTED_ROWS, length, seed=context.seed), subject.vocab_size)
 
     def draw(seed: int) -> torch.Tensor:
         return text.draw(_SCORED_ROWS, length, seed=seed, held_out=True)
@@ -107,15 +103,11 @@ def check_text_entropy(context: Context) -> CheckResult:
         loss = held_out_loss(subject, draw, batches=_SCORED_BATCHES)
     rows = torch.cat([draw(seed) for seed in range(_SCORED_BATCHES)])
     single, pairs = counts.unigram_loss(rows), counts.bigram_loss(rows)
-    told = f"{loss:.3f} nats on the text's end; counted single tokens {single:.3f}, pairs {pairs:.3f}"
+    told = (
+        f"{loss:.3f} nats on the text's end; counted single tokens {single:.3f}, pairs {pairs:.3f}"
+    )
     if loss < single:
         return CheckResult("text_entropy", "pass", told, None, loss, single)
-    remedy = (
-        "train it on such a text"
-        if not context.trained
-        else "is it the right tokenizer?"
-    )
+    remedy = "train it on such a text" if not context.trained else "is it the right tokenizer?"
     failed = bool(context.trained)
-    return CheckResult(
-        "text_entropy", "fail" if failed else "warn", told, remedy, loss, single
-    )
+    return CheckResult("text_entropy", "fail" if failed else "warn", told, remedy, loss, single)

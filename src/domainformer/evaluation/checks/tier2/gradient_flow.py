@@ -30,9 +30,7 @@ def check_gradient_flow(context: Context) -> CheckResult:
     if len(blocks) < 2:
         raise Unanswerable("it has no two layers with matrices to be compared")
     with stirred(subject, seed=context.seed), at_rest(subject), torch.enable_grad():
-        subject.loss(
-            subject.batch(context.rows, context.length, seed=context.seed)
-        ).backward()
+        subject.loss(subject.batch(context.rows, context.length, seed=context.seed)).backward()
         sizes = {name: _relative(part) for name, part in blocks.items()}
     known = {name: size for name, size in sizes.items() if size is not None}
     if len(known) < 2:
@@ -78,9 +76,7 @@ def _blocks(model: nn.Module) -> Mapping[str, nn.Module]:
 
 def _relative(part: nn.Module) -> float | None:
     """Gradient against weight, over all matrices of a part; None where nothing arrives."""
-    weights = [
-        one for one in part.parameters() if one.dim() >= 2 and one.grad is not None
-    ]
+    weights = [one for one in part.parameters() if one.dim() >= 2 and one.grad is not None]
     if not weights:
         return None
     gradient = sum(float(one.grad.double().square().sum()) for one in weights)

@@ -56,17 +56,11 @@ def check_lengths(context: Context) -> CheckResult:
 
 def _wrong(context: Context, length: int) -> str | None:
     subject = context.subject
-    ids = draw_tokens(
-        1, length, subject.vocab_size, seed=context.seed, device=subject.device
-    )
+    ids = draw_tokens(1, length, subject.vocab_size, seed=context.seed, device=subject.device)
     try:
         logits = subject(ids)
     except Exception as error:  # noqa: BLE001 - a user's forward may raise anything
         return f"raise {told(error)}"
     if logits.shape[:2] != ids.shape:
         return f"give logits {list(logits.shape)}"
-    return (
-        None
-        if bool(torch.isfinite(logits).all())
-        else "give logits that are not finite"
-    )
+    return None if bool(torch.isfinite(logits).all()) else "give logits that are not finite"

@@ -19,16 +19,7 @@ from domainformer.models.universal.verdict import CheckResult
 
 _ACTIVATIONS = frozenset(
     {"relu", "relu_", "gelu", "silu", "silu_", "leaky_relu", "elu", "mish", "hardswish"}
-    | {
-        "tanh",
-        "sigmoid",
-        "softplus",
-        "hardtanh",
-        "threshold",
-        "clamp_min",
-        "celu",
-        "relu6",
-    }
+    | {"tanh", "sigmoid", "softplus", "hardtanh", "threshold", "clamp_min", "celu", "relu6"}
 )
 _ROWS = 16
 _FEWEST_TOKENS = 32
@@ -52,11 +43,7 @@ class _Activations(TorchDispatchMode):
     ) -> Any:
         output = func(*args, **(kwargs or {}))
         name = str(getattr(func, "overloadpacket", func)).rpartition(".")[2]
-        if (
-            name in _ACTIVATIONS
-            and isinstance(output, torch.Tensor)
-            and output.dim() >= 2
-        ):
+        if name in _ACTIVATIONS and isinstance(output, torch.Tensor) and output.dim() >= 2:
             units = output.shape[-1]
             if output.numel() >= _FEWEST_TOKENS * units and units > 1:
                 flat = output.detach().reshape(-1, units).float()
@@ -71,19 +58,13 @@ def check_dead_units(context: Context) -> CheckResult:
     """Few units of the activation functions give the same for each of many random tokens."""
     subject = context.subject
     ids = draw_tokens(
-        _ROWS,
-        context.length,
-        subject.vocab_size,
-        seed=context.seed,
-        device=subject.device,
+        _ROWS, context.length, subject.vocab_size, seed=context.seed, device=subject.device
     )
     seen = _Activations()
     with at_rest(subject), seen:
         subject(ids)
     if not seen.dead:
-        raise Unanswerable(
-            "no activation function of units was seen (relu, gelu, silu, tanh, …)"
-        )
+        raise Unanswerable("no activation function of units was seen (relu, gelu, silu, tanh, …)")
     worst = max(range(len(seen.dead)), key=lambda i: seen.dead[i][1] / seen.dead[i][2])
     name, dead, units = seen.dead[worst]
     share = dead / units

@@ -72,9 +72,7 @@ def counted(context: Context) -> tuple[float, float]:
     """Loss by counts of single tokens and of pairs, on the rows that the contender is scored on."""
     steps = range(context.steps)
     draw = context.source.draw
-    rows = [
-        draw(context.rows, context.length, seed=context.seed + step) for step in steps
-    ]
+    rows = [draw(context.rows, context.length, seed=context.seed + step) for step in steps]
     counts = Counts.of(torch.cat(rows), context.subject.vocab_size)
     unseen = torch.cat([held_out_rows(context, seed) for seed in range(_BATCHES)])
     return counts.unigram_loss(unseen), counts.bigram_loss(unseen)
@@ -91,6 +89,4 @@ def small_transformer(context: Context) -> Subject:
             num_attention_heads=_HEADS,
             max_position_embeddings=max(16, context.length),
         )
-        return subject_of(
-            DomainTransformerForCausalLM(config).to(context.subject.device)
-        )
+        return subject_of(DomainTransformerForCausalLM(config).to(context.subject.device))

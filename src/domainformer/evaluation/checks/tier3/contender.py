@@ -8,12 +8,7 @@ import torch
 
 from domainformer.evaluation.checks.context import Context
 from domainformer.evaluation.checks.subject import Subject
-from domainformer.evaluation.checks.training import (
-    Trained,
-    default_rate,
-    held_out_loss,
-    train,
-)
+from domainformer.evaluation.checks.training import Trained, default_rate, held_out_loss, train
 from domainformer.models.universal.probing import at_rest
 
 _ROWS = 32
@@ -42,9 +37,7 @@ class Settings:
         )
 
 
-def run(
-    context: Context, settings: Settings, *, subject: Subject | None = None
-) -> Trained:
+def run(context: Context, settings: Settings, *, subject: Subject | None = None) -> Trained:
     """A short training with given settings, of the context's model or of another one."""
     return train(
         subject or context.subject,

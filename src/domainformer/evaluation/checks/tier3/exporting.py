@@ -46,17 +46,13 @@ def check_export(context: Context) -> CheckResult:
             raise Unanswerable(f"{error.what}: {error.next_step}") from error
         except ExportError as error:
             why = f"{error.what} ({error.why})" if error.why else error.what
-            remedy = (
-                error.next_step or "docs/export.md tells what exporters cannot hold"
-            )
+            remedy = error.next_step or "docs/export.md tells what exporters cannot hold"
             return CheckResult("export_parity", "fail", why, remedy, None, TOLERANCE)
     parity = report.files[0].parity
     if parity is None:
         raise Unanswerable(report.files[0].remark or f"no {form} file could be had")
     told = f"{form}: {parity.difference:.1e} from PyTorch at most, on {len(parity.shapes)} shapes"
-    return CheckResult(
-        "export_parity", "pass", told, None, parity.difference, TOLERANCE
-    )
+    return CheckResult("export_parity", "pass", told, None, parity.difference, TOLERANCE)
 
 
 def _native(own: Subject) -> bool:
@@ -80,6 +76,4 @@ def _shapes(own: Subject) -> list[dict[str, int]] | None:
     """Sizes to compare on, within the context of a module of the user's own."""
     if _native(own) or own.longest is None:
         return None
-    return [
-        {"batch": rows, "length": min(length, own.longest)} for rows, length in _SIZES
-    ]
+    return [{"batch": rows, "length": min(length, own.longest)} for rows, length in _SIZES]

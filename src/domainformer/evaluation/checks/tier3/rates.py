@@ -50,9 +50,7 @@ def check_learning_rates(context: Context) -> CheckResult:
     smooth = smoothed([loss for loss in found.losses if math.isfinite(loss)])
     if len(smooth) < 2:
         why = "the loss is not finite from the first steps on"
-        return CheckResult(
-            "learning_rates", "fail", why, "see the check of the initial loss"
-        )
+        return CheckResult("learning_rates", "fail", why, "see the check of the initial loss")
     lowest = min(range(len(smooth)), key=smooth.__getitem__)
     share = smooth[lowest] / smooth[0]
     if share > _FALL:

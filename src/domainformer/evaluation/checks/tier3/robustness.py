@@ -57,9 +57,7 @@ def check_robustness(context: Context) -> CheckResult:
     )
 
 
-def _cost(
-    context: Context, own: Subject, replacement: Replacement
-) -> tuple[float, int]:
+def _cost(context: Context, own: Subject, replacement: Replacement) -> tuple[float, int]:
     """What replaced tokens cost where the neighbours are right, in nats; how many there were."""
     changes = 0
     costs: list[torch.Tensor] = []
@@ -70,9 +68,7 @@ def _cost(
             wrong = torch.rand(ids.shape, generator=generator) < _SHARE
             other = torch.where(wrong, replacement(context, ids, seed), ids)
             scored = ~(wrong[:, 1:] | wrong[:, :-1]) & (wrong.cumsum(1)[:, :-1] > 0)
-            clean, noisy = (
-                own.nll(one.to(own.device)).double().cpu() for one in (ids, other)
-            )
+            clean, noisy = (own.nll(one.to(own.device)).double().cpu() for one in (ids, other))
             costs.append((noisy - clean)[scored])
             changes += int(wrong.sum())
     return float(torch.cat(costs).mean()), changes
@@ -81,9 +77,7 @@ def _cost(
 def _known(context: Context, ids: torch.Tensor, seed: int) -> torch.Tensor:
     """Tokens of the data, at places where they do not belong."""
     generator = torch.Generator().manual_seed(seed)
-    return ids.flatten()[torch.randperm(ids.numel(), generator=generator)].view(
-        ids.shape
-    )
+    return ids.flatten()[torch.randperm(ids.numel(), generator=generator)].view(ids.shape)
 
 
 def _any(context: Context, ids: torch.Tensor, seed: int) -> torch.Tensor:

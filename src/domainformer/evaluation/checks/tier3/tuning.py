@@ -34,9 +34,7 @@ def check_short_training(context: Context) -> CheckResult:
     )
     if not math.isfinite(loss):
         why = f"all of {len(trials)} trainings diverged"
-        return CheckResult(
-            "short_training", "fail", why, "see the check of learning rates"
-        )
+        return CheckResult("short_training", "fail", why, "see the check of learning rates")
     context.notes["contender"] = found
     context.notes["settings"] = settings
     limit = _limit(context, found)
@@ -65,20 +63,14 @@ def _trials(context: Context, first: Settings) -> list[tuple[Settings, float, Tr
     usual = min(max(default_rate(context.subject), rate / _FACTOR), rate * _FACTOR)
     for each in dict.fromkeys([rate, usual]):
         study.enqueue_trial(
-            {
-                "learning_rate": each,
-                "weight_decay": first.weight_decay,
-                "warmup": first.warmup,
-            }
+            {"learning_rate": each, "weight_decay": first.weight_decay, "warmup": first.warmup}
         )
     found: list[tuple[Settings, float, Trained]] = []
     begun = time.perf_counter()
     for _ in range(context.trials):
         trial = study.ask()
         settings = Settings(
-            trial.suggest_float(
-                "learning_rate", rate / _FACTOR, rate * _FACTOR, log=True
-            ),
+            trial.suggest_float("learning_rate", rate / _FACTOR, rate * _FACTOR, log=True),
             trial.suggest_float("weight_decay", 0.0, 0.1),
             trial.suggest_float("warmup", 0.0, 0.3),
         )
@@ -88,10 +80,7 @@ def _trials(context: Context, first: Settings) -> list[tuple[Settings, float, Tr
         study.tell(trial, loss if math.isfinite(loss) else 1e9)
         # The copies of models that did worse would fill the memory.
         best = min(range(len(found)), key=lambda i: found[i][1])
-        found = [
-            (s, x, t if i == best else found[best][2])
-            for i, (s, x, t) in enumerate(found)
-        ]
+        found = [(s, x, t if i == best else found[best][2]) for i, (s, x, t) in enumerate(found)]
         if time.perf_counter() - begun > context.trials * context.seconds:
             break
     return found
@@ -112,9 +101,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError as error:
-        missing = MissingExtraError(
-            "optuna", extra="tune", purpose="the hyper-parameter probe"
-        )
+        missing = MissingExtraError("optuna", extra="tune", purpose="the hyper-parameter probe")
         raise Unanswerable(f"{missing.what}: {missing.next_step}") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
