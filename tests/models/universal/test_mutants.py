@@ -37,10 +37,21 @@ class Block(nn.Module):
             allowed = torch.ones_like(allowed)
         if self.fault == "mask off by one":
             allowed = torch.ones(length, total, dtype=torch.bool).tril(total - length + 1)
-        if mask is not None and self.fault != "ignored padding mask":
+        if self.fault == "leak in training" and self.training:
+            allowed = torch.ones_like(allowed)
+        if self.fault == "leak at one place" and total > 6 and length > 6:
+            allowed[5, 6] = True
+        if mask is not None and self.fault == "mask of the first row":
+            mask = mask[:1].expand(batch, -1)
+        if mask is not None and past is not None and self.fault == "mask forgotten with a cache":
+            mask = torch.ones_like(mask)
+        if mask is not None and self.fault not in ("ignored padding mask", "mask of vectors alone"):
             allowed = allowed & mask[:, None, None, :].bool()
             # A padded query sees itself: softmax over nothing is not a number.
-            allowed = allowed | torch.eye(length, total, dtype=torch.bool)
+            itself = torch.ones(length, total, dtype=torch.bool).tril(total - length)
+            allowed = allowed | itself.triu(
+                0 if self.fault == "eye of the cache" else total - length
+            )
         scores = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(~allowed, -1e9)
         mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, WIDTH)
         x = x + self.out(mixed)
@@ -72,6 +83,8 @@ class Tiny(nn.Module):
         if self.fault == "positions from the end":
             position_ids = position_ids.flip(-1)
         x = self.tokens(input_ids) + self.places(position_ids)
+        if self.fault == "mask of vectors alone" and attention_mask is not None:
+            x = x * attention_mask[:, -x.shape[1] :, None]
         if self.fault == "hidden randomness":
             x = x + 0.01 * torch.randn_like(x)
         if self.fault == "seeds itself":
@@ -89,7 +102,13 @@ MUTANTS = {
     "non-causal mask": ("causality", "fail"),
     "mask off by one": ("causality", "fail"),
     "positions from the end": ("causality", "fail"),
+    "leak at one place": ("causality", "fail"),
+    "leak in training": ("causality_in_training", "fail"),
     "ignored padding mask": ("padding_invariance", "fail"),
+    "mask of the first row": ("padding_invariance", "fail"),
+    "mask of vectors alone": ("padding_invariance", "fail"),
+    "mask forgotten with a cache": ("cache", "fail"),
+    "eye of the cache": ("cache", "fail"),
     "ignored cache offset": ("cache", "fail"),
     "forgotten cache": ("cache", "fail"),
     "detached parameter": ("gradients", "fail"),
@@ -111,6 +130,7 @@ def test_the_healthy_twin_passes_everything():
             "gradients",
             "modules_called",
             "causality",
+            "causality_in_training",
             "batch_invariance",
             "padding_invariance",
             "cache",
@@ -131,6 +151,11 @@ def test_a_mutant_is_caught_by_the_check_that_is_about_it(fault):
     assert verdict.passed == (status != "fail")
 
 
+@pytest.mark.parametrize("fault", ["non-causal mask", "mask off by one", "leak in training"])
+def test_what_leaks_is_no_causal_language_model(fault):
+    assert not verify(bind(Tiny(fault)), vocab_size=V).is_causal_language_model
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_catching_does_not_hang_on_the_seed(seed):
     for fault in ("non-causal mask", "ignored padding mask", "ignored cache offset"):
@@ -145,6 +170,18 @@ def test_a_projection_that_begins_at_zero_hides_a_leak_unless_stirred(monkeypatc
 
     monkeypatch.setattr(module, "stirred", lambda *_, **__: contextlib.nullcontext())
     assert not verify(bind(Tiny("non-causal mask")), vocab_size=V)["causality"].failed
+
+
+def test_a_projection_that_begins_near_zero_hides_nothing_either():
+    model = Tiny("non-causal mask")
+    nn.init.normal_(model.block.out.weight, std=1e-7)
+    assert verify(bind(model), vocab_size=V)["causality"].failed
+
+
+def test_buffers_are_as_before_even_where_evaluation_writes_into_them():
+    model = Tiny("kept state").eval()
+    verify(bind(model), vocab_size=V)
+    assert bool((model.seen == 0).all())
 
 
 def test_verification_leaves_no_trace():

@@ -15,8 +15,9 @@ are whose, in which order they are read and written), ``liveness.py`` (the verdi
 (providers) and ``executor.py`` (each output once per forward). Files: ``source.py`` and
 ``sandbox.py`` (read, or run within limits) and ``inspection.py`` (all of it in one call).
 
-Proof and use: ``verification.py`` (``verify``; the questions are in ``probes.py`` and
-``gradient_probes.py``, the answer in ``verdict.py``), ``pretrained.py`` (a model of transformers;
+Proof and use: ``verification.py`` (``verify``; the questions are in ``probes.py``,
+``context_probes.py``, ``invariance_probes.py`` and ``gradient_probes.py``, the answer in
+``verdict.py``), ``pretrained.py`` (a model of transformers;
 ``configuration.py`` and ``identity.py`` know the module again) and ``module.py`` (a
 LightningModule, imported only when it is asked for).
 

@@ -60,6 +60,9 @@ _NAMES: dict[Role, tuple[str, ...]] = {
         "hidden",
         "hidden_state",
         "h0",
+        "h_0",
+        "hx",
+        "hc",
         "cache_params",
     ),
     Role.ENCODER: (

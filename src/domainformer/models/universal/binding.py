@@ -95,6 +95,7 @@ class BoundModel(nn.Module):
         tokens = [p for p in inspector.parameters if p.role is Role.TOKENS]
         if len(tokens) > 1:
             self._names[Role.TOKENS] = tuple(p.name for p in tokens if p.required)
+        self._flattens = any(name in SHIFTED_LABELS for name in self._names[Role.LABELS])
         self._call = _CallPlan(inspector)
 
     @property
@@ -154,6 +155,7 @@ class BoundModel(nn.Module):
             vocab_size=self.vocab_size,
             chosen=self._chosen,
             where=self.inspector.source.at(),
+            flattened=self._flattens,
         )
         cache = find_cache(raw, logits, takes_state=bool(self._names[Role.CACHE]))
         return BoundOutput(logits, self._loss(raw, logits, labels), cache, raw)

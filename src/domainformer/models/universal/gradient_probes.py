@@ -8,7 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from domainformer.models.universal.probing import at_rest, draw_tokens, listed, reported
+from domainformer.models.universal.probing import (
+    at_rest,
+    draw_tokens,
+    listed,
+    repeatable,
+    reported,
+)
 from domainformer.models.universal.verdict import CheckResult
 
 # Experts that no token was routed to, and layers that were dropped, get their turn in another draw,
@@ -28,8 +34,9 @@ def probe_gradients(
 ) -> CheckResult:
     """Whether every trainable parameter gets a finite gradient that is not all zero.
 
-    The loss is that of the next token, in training mode; up to four batches are tried before a
-    parameter counts as unreached. Gradients, modes and buffers are as before afterwards.
+    The loss is that of the next token, in training mode; up to four batches, and one in evaluation
+    mode, are tried before a parameter counts as unreached. Gradients, modes and buffers are as
+    before afterwards.
 
     Args:
         module: Whose parameters.
@@ -65,6 +72,8 @@ def probe_gradients(
             pending = {name: one for name, one in pending.items() if not _reached(one)}
             if not pending:
                 break
+        if pending and not isinstance(_quietly(module, run, vocab_size, length, seed), Exception):
+            pending = {name: one for name, one in pending.items() if not _reached(one)}
         lost = [name for name, one in pending.items() if one.grad is None]
         zero = [name for name in pending if name not in lost]
     if not pending:
@@ -91,9 +100,10 @@ def probe_modules_called(
     length: int = 16,
     seed: int = 0,
 ) -> CheckResult:
-    """Whether every submodule takes part: it is called, something in it is, or its weights learn.
+    """Whether every submodule takes part: it is called, a part of it is, or its weights count.
 
-    Weights count because they may be used without a call (a tied head, ``nn.MultiheadAttention``).
+    Weights may be used without a call (a tied head, ``nn.MultiheadAttention``): then they learn,
+    or, frozen ones and buffers, the logits are others when they are.
 
     Args:
         module: Whose submodules.
@@ -124,6 +134,10 @@ def probe_modules_called(
         finally:
             for handle in handles:
                 handle.remove()
+    unused = _unused(module, called)
+    with at_rest(module):
+        idle = unused.items()
+        called |= {own for _, own in idle if _matters(own, module, run, vocab_size, length, seed)}
     unused = _unused(module, called)
     weighty = [name for name, part in unused.items() if any(True for _ in part.parameters())]
     if weighty:
@@ -173,6 +187,53 @@ def _backward(
             return f"the loss of the next token is {float(loss)}"
         loss.backward()
     return None
+
+
+def _quietly(
+    module: nn.Module,
+    run: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor],
+    vocab_size: int,
+    length: int,
+    seed: int,
+) -> str | Exception | None:
+    """Gradients of one more batch in evaluation mode, where no layer is dropped at random."""
+    module.eval()
+    try:
+        return _backward(module, run, vocab_size, length, seed, 0)
+    except RuntimeError as error:  # cuDNN's recurrent layers learn in training mode alone
+        return error
+
+
+@torch.no_grad()
+def _matters(
+    part: nn.Module,
+    module: nn.Module,
+    run: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor],
+    vocab_size: int,
+    length: int,
+    seed: int,
+) -> bool:
+    """Whether logits change with the weights and buffers of a part, and do not without."""
+    tensors = [one for one in (*part.parameters(), *part.buffers()) if one.is_floating_point()]
+    if not tensors:
+        return False
+    device = next((one.device for one in module.parameters()), torch.device("cpu"))
+    ids = draw_tokens(2, length, vocab_size, seed=seed, device=device)
+
+    def ask() -> torch.Tensor:
+        with repeatable(seed):
+            return run(ids, None).clone()
+
+    kept, before = [one.clone() for one in tensors], ask()
+    if not torch.equal(before, ask()):
+        return False
+    try:
+        for one in tensors:
+            one.mul_(1.5).add_(0.1)
+        return not torch.equal(before, ask())
+    finally:
+        for one, value in zip(tensors, kept, strict=True):
+            one.copy_(value)
 
 
 def _finite(weight: torch.Tensor) -> bool:

@@ -68,6 +68,7 @@ def find_logits(
     vocab_size: int | None = None,
     chosen: Chooser | None = None,
     where: str | None = None,
+    flattened: bool = False,
 ) -> torch.Tensor:
     """The logits in an output.
 
@@ -77,6 +78,7 @@ def find_logits(
         vocab_size: Decides between several candidates, where it is known.
         chosen: A field's name or number, or a function of the output, in place of the search.
         where: File and line of ``forward``, for the message.
+        flattened: Whether [B · L, V] is taken, too: so do models that had labels leave them.
 
     Returns:
         A float tensor [B, L, V].
@@ -88,6 +90,8 @@ def find_logits(
         >>> find_logits({"loss": torch.zeros(()), "out": torch.zeros(2, 3, 7)}, (2, 3)).shape
         torch.Size([2, 3, 7])
     """
+    if flattened:
+        raw = _unflattened(raw, shape)
     if chosen is not None:
         return _checked(_chosen(raw, chosen, where), raw, shape, where)
     if isinstance(raw, torch.Tensor):
@@ -169,6 +173,24 @@ def _fits(value: Any, shape: tuple[int, int | None]) -> bool:
         and value.shape[0] == shape[0]
         and shape[1] in (None, value.shape[1])
     )
+
+
+def _unflattened(raw: Any, shape: tuple[int, int | None]) -> Any:
+    """The output with its only float tensor [B · L, V] as [B, L, V]; as it is where none is."""
+    fields, (batch, length) = fields_of(raw), shape
+    if length is None or any(_fits(value, shape) for value in fields.values()):
+        return raw
+    flat = [
+        name
+        for name, value in fields.items()
+        if isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.dim() == 2
+        and value.shape[0] == batch * length
+    ]
+    if len(flat) != 1:
+        return raw
+    return {**fields, flat[0]: fields[flat[0]].unflatten(0, (batch, length))}
 
 
 def _chosen(raw: Any, chosen: Chooser, where: str | None) -> Any:

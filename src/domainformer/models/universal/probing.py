@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import ParamSpec
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,12 +23,16 @@ from domainformer.errors import DomainformerError
 from domainformer.models.universal.verdict import CheckResult
 
 P = ParamSpec("P")
+Runner = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""``run(input_ids [B, L] int64, attention_mask [B, L] | None) -> logits [B, L, V]``."""
 # Roundings that may add up, in units in the last place of the largest logit. Other kernels serve
 # other shapes, so that equal mathematics does not give equal bits. A leak can be small, too: in
 # an untrained encoder of width 16 the future moves logits by a few parts in 10,000.
 _ROUNDINGS = {torch.float64: 64, torch.float32: 64}
 _ROUNDINGS_OF_HALF = 8
 _STIR = 0.05
+# What begins at zero for all purposes, be it drawn with a standard deviation of 1e-5.
+_NEARLY = 1e-3
 
 
 def draw_tokens(
@@ -76,12 +82,45 @@ def spread(logits: torch.Tensor) -> float:
     return float((values - values.mean(dim=(0, 1), keepdim=True)).std(correction=0))
 
 
-def limit_of(logits: torch.Tensor) -> float:
-    """What rounding may change in logits [B, L, V], in units of their ``spread``."""
+def limit_of(logits: torch.Tensor, computed_in: torch.dtype | None = None) -> float:
+    """What rounding may change in logits [B, L, V], in units of their ``spread``.
+
+    Args:
+        logits: What was answered.
+        computed_in: The coarsest type on the way to them; their own where None.
+    """
     scale = spread(logits)
-    roundings = _ROUNDINGS.get(logits.dtype, _ROUNDINGS_OF_HALF)
+    dtype = computed_in or logits.dtype
+    roundings = _ROUNDINGS.get(dtype, _ROUNDINGS_OF_HALF)
     largest = float(logits.abs().max())
-    return roundings * torch.finfo(logits.dtype).eps * largest / scale if scale else float("inf")
+    return roundings * torch.finfo(dtype).eps * largest / scale if scale else float("inf")
+
+
+def first_answer(run: Runner, input_ids: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Logits that others are held against, and what rounding explains of a difference to them.
+
+    Logits in fp32 say little about how they were computed: under autocast, or where a model in
+    bf16 casts its last tensor, they are as coarse as bf16. What its submodules give back tells.
+
+    Args:
+        run: The model.
+        input_ids: Ids [B, L].
+    """
+    seen: set[torch.dtype] = set()
+
+    def note(_: nn.Module, __: object, output: object) -> None:
+        values = output if isinstance(output, (tuple, list)) else (output,)
+        seen.update(
+            one.dtype for one in values if isinstance(one, torch.Tensor) and one.is_floating_point()
+        )
+
+    handle = nn.modules.module.register_module_forward_hook(note)
+    try:
+        logits = run(input_ids, None).clone()
+    finally:
+        handle.remove()
+    coarsest = max({logits.dtype, *seen}, key=lambda dtype: torch.finfo(dtype).eps)
+    return logits, limit_of(logits, coarsest)
 
 
 def difference(one: torch.Tensor, other: torch.Tensor, like: torch.Tensor) -> float:
@@ -112,7 +151,7 @@ def at_rest(module: nn.Module, *, training: bool = False) -> Iterator[None]:
         (part, name): value.detach().clone()
         for part, own in buffers.items()
         for name, value in own.items()
-        if training and value is not None
+        if value is not None
     }
     gradients = [(weight, weight.grad) for weight in module.parameters()]
     for weight, _ in gradients:
@@ -141,8 +180,8 @@ def stirred(module: nn.Module, *, seed: int = 0) -> Iterator[None]:
     and no gradient arrives. Such a model would pass every probe, and fail them all one step later.
 
     Args:
-        module: Its constant parameters (zeros, ones, a single repeated value) get ``0.05 · N(0,1)``
-            added, trainable or not.
+        module: Its constant parameters (zeros, ones, a single value up to 0.001) get
+            ``0.05 · N(0,1)`` added, trainable or not.
         seed: Of the noise; the global generator is not touched.
 
     Example:
@@ -159,7 +198,9 @@ def stirred(module: nn.Module, *, seed: int = 0) -> Iterator[None]:
         with torch.no_grad():
             for weight in module.parameters():
                 flat = weight.detach().reshape(-1)
-                if flat.numel() and weight.is_floating_point() and bool((flat == flat[0]).all()):
+                if not flat.numel() or not weight.is_floating_point():
+                    continue
+                if float(flat.max() - flat.min()) <= _NEARLY:
                     kept.append((weight, weight.detach().clone()))
                     noise = torch.randn(weight.shape, generator=generator) * _STIR
                     weight.add_(noise.to(weight))
@@ -168,6 +209,32 @@ def stirred(module: nn.Module, *, seed: int = 0) -> Iterator[None]:
         with torch.no_grad():
             for weight, value in kept:
                 weight.copy_(value)
+
+
+@contextlib.contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """The same draws in each block: torch's, Python's and numpy's generators are set, and put back.
+
+    Args:
+        seed: Of all three.
+
+    Example:
+        >>> def draw():
+        ...     with repeatable(3):
+        ...         return random.random(), float(torch.rand(())), np.random.rand()
+        >>> draw() == draw()
+        True
+    """
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - users draw from it
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def reported(name: str) -> Callable[[Callable[P, CheckResult]], Callable[P, CheckResult]]:
@@ -221,3 +288,15 @@ def listed(names: list[str], most: int = 4) -> str:
 def _cuda_devices(module: nn.Module) -> list[int]:
     found = {one.device.index for one in module.parameters() if one.device.type == "cuda"}
     return sorted(index for index in found if index is not None)
+
+
+def vacuous(name: str, value: float, limit: float) -> CheckResult:
+    """Nothing moved at all: a model that ignores its tokens would pass everything."""
+    return CheckResult(
+        name,
+        "skip",
+        "the logits do not depend on the tokens, so that nothing is shown",
+        "see whether a zero in the weights hides the rest, or the ids are not used",
+        value,
+        limit,
+    )

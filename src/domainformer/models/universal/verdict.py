@@ -35,6 +35,8 @@ _MARKS: dict[str, tuple[str, str]] = {
 # lines, and a model can fail them and still be a causal language model.
 RUNS = ("shapes",)
 CAUSAL_LANGUAGE_MODEL = ("shapes", "determinism", "causality", "batch_invariance")
+# Where this was asked and failed, the loss reads the answers, whatever evaluation shows.
+REFUTES = "causality_in_training"
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,9 @@ class Verdict:
                 return f"{name} was not checked"
             if not result.passed:
                 return f"{name}: {result.reason}"
+        refuted = by_name.get(REFUTES) if "causality" in names else None
+        if refuted is not None and refuted.failed:
+            return f"{REFUTES}: {refuted.reason}"
         return None
 
 
