@@ -12,7 +12,10 @@ from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditional
 from domainformer.errors import ArtifactError, ExportError
 from domainformer.export import ExportedModel, export_model, export_onnx
 from domainformer.export.inputs import InputSpec
+from domainformer.export.parity import Parity
 from domainformer.export.result import parity_path, read_parity
+from domainformer.export.run import _check
+from domainformer.export.subject import of_model
 from domainformer.inference import save_bundle
 from domainformer.models import (
     DomainTransformerConfig,
@@ -255,6 +258,14 @@ def test_fixed_shapes(tmp_path):
     export_model(Scaled(), tmp_path / "out", formats=["pt2"], inputs=X, dynamic=False)
     model = ExportedModel(tmp_path / "out")
     assert model(x=np.ones((2, 3)))["output"].shape == (2, 3)
+    assert model.inputs[0]["dims"] == [2, 3]
+    with pytest.raises(ExportError, match="the wrong shape"):
+        model(x=np.ones((4, 3)))
+    with pytest.raises(ExportError, match="no shapes to choose from"):
+        export_model(
+            Scaled(), tmp_path / "no", formats=["pt2"], inputs=X, dynamic=False,
+            shapes=[{"batch": 3}],
+        )  # fmt: skip
 
 
 def test_half_precision_is_exported_in_single(tmp_path):
@@ -279,6 +290,35 @@ def test_wrong_arguments_are_told(tmp_path, exported):
         run(input_ids=np.ones((1, 2)))
     with pytest.raises(ExportError, match="the wrong shape"):
         run(input_ids=np.ones(2), attention_mask=np.ones((1, 2)))
+    with pytest.raises(ExportError, match="is no array of int64"):
+        run(input_ids=[["tea"]], attention_mask=np.ones((1, 1)))
+    with pytest.raises(ExportError, match=r"too long[\s\S]*sees 20 at most"):
+        run(input_ids=np.ones((1, 21)), attention_mask=np.ones((1, 21)))
+    with pytest.raises(ExportError, match="pt2 file cannot be run on these inputs"):
+        run(input_ids=np.ones((2, 5)), attention_mask=np.ones((2, 4)))
+
+
+def test_a_model_in_memory_is_as_it_was(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 2)).train()
+    model[2].eval()
+    model(X["x"]).sum().backward()
+    gradients = [one.grad.clone() for one in model.parameters()]
+    state = torch.get_rng_state()
+    export_model(model, tmp_path / "out", formats=["pt2"], inputs={"input": X["x"]})
+    assert [part.training for part in model] == [True, True, False]
+    assert all(torch.equal(a.grad, b) for a, b in zip(model.parameters(), gradients, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_rounded_weights_may_be_off_but_not_without_numbers():
+    """What int8 is not held to, a float file is; neither may lose a number."""
+    subject = of_model(Scaled(), inputs=X)
+    off = Parity([], 3.0, 1.0, 0.5)
+    _check(subject, "onnx-int8", off, 1e-4)
+    with pytest.raises(ExportError, match="differs by 3"):
+        _check(subject, "onnx", off, 1e-4)
+    with pytest.raises(ExportError, match="differs by inf"):
+        _check(subject, "onnx-int8", Parity([], float("inf"), float("inf"), 0.5), 1e-4)
 
 
 def test_a_damaged_export_is_refused(tmp_path):
