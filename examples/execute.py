@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-NOTEBOOKS = ("finance", "commerce", "health")
+NOTEBOOKS = ("events", "text", "own_model", "finance", "commerce", "health")
 WIDTH = "88"  # characters of a table, in place of the terminal's
 
 
