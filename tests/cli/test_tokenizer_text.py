@@ -48,7 +48,7 @@ def test_what_is_told_and_what_is_refused(invoke, refused, texts, tmp_path):
     assert "the text cannot give 32,000 entries" in told.out
     assert "exists already" in refused("tokenizer", "bpe", texts, "--output", tmp_path / "t")
     few = ("tokenizer", "bpe", texts, "--vocab-size", 400, "--output", tmp_path / "u")
-    assert "400 entries cannot be trained" in refused(*few)
+    assert "400 entries cannot be made" in refused(*few)
     alone = invoke("tokenizer", "characters", "--output", tmp_path / "c", "--special", "<|user|>")
     assert "every text comes back" in alone.out
     lost = refused("tokenizer", "characters", tmp_path / "none", "--output", tmp_path / "d")

@@ -86,7 +86,15 @@ def text_files(source: str | Path) -> list[tuple[Path, str]]:
         DataError: Nothing is there.
     """
     path = Path(source)
-    if path.is_file():
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError) as error:  # too long for a name, as a text mostly is
+        raise DataError(
+            f"there is no file or folder {str(source)[:40]!r}…",
+            why=str(error)[:60],
+            next_step="give the text itself in a list: [text]",
+        ) from error
+    if is_file:
         return [(path, path.name)]
     if path.is_dir():
         base, pattern = path, "**/*.txt"

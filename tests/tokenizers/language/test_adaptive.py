@@ -9,6 +9,7 @@ import pytest
 from domainformer.errors import (
     ArtifactError,
     ConfigError,
+    DataError,
     DomainformerError,
     FingerprintError,
     TokenizerError,
@@ -221,6 +222,9 @@ def test_what_breaks_its_promises_is_not_chosen(monkeypatch):
     [
         ({}, "size of the vocabulary is missing"),
         ({"vocab_size": 0}, "at least 1"),
+        ({"vocab_size": "600"}, "a whole number"),
+        ({"vocab_size": 600, "pattern": "o200k"}, "own="),
+        ({"vocab_size": 6_000, "min_frequency": 0}, "min_frequency"),
         ({"vocab_size": 600, "tier": "bpee"}, "no tier 'bpee'"),
         ({"vocab_size": 600, "tier": "own"}, "needs own="),
         ({"vocab_size": 600, "tier": "bpe", "model": "gpt2"}, "of no use"),
@@ -232,6 +236,13 @@ def test_what_breaks_its_promises_is_not_chosen(monkeypatch):
 def test_arguments_that_make_no_sense(options, message):
     with pytest.raises((ConfigError, TokenizerError), match=message):
         AdaptiveTokenizer.fit(list(TEXTS), **options)
+
+
+def test_a_text_that_cannot_be_read_is_the_fault_of_no_tier(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    for texts, message in ((tmp_path, "is empty"), ("to be or not to be " * 50, r"\[text\]")):
+        with pytest.raises(DataError, match=message):
+            AdaptiveTokenizer.fit(texts, 600)
 
 
 # ── files ────────────────────────────────────────────────────────────────────────────────────

@@ -186,6 +186,14 @@ def test_reserved_entries_fill_up_and_no_text_makes_them(tmp_path):
     assert again.fingerprint == full.fingerprint
 
 
+def test_reserved_entries_leave_a_special_token_of_that_name_alone():
+    special = SpecialTokens(extra=("<|reserved_1|>",))
+    made = FastBPETrainer(5_000, special_tokens=special, when_short="reserve").train(["a b"])
+    assert made.is_exact
+    assert sorted(made.backend.get_vocab().values()) == list(range(5_000))
+    assert made.backend.token_to_id("<|reserved_1|>") == 2
+
+
 def test_longest_token_is_held():
     text = ["=" * 40 + " internationalisation"] * 4
     kept = FastBPETrainer(5_000, max_token_length=8).train(text)
@@ -293,6 +301,7 @@ def test_a_changed_folder_is_refused(trained, tmp_path):
         ("one text", TokenizerError, "this is one text"),
         (["good", "bad \ud800"], TokenizerError, r"text 1 holds a lone surrogate, U\+D800"),
         (["good", 7], TokenizerError, "text 1 is int"),
+        (7, TokenizerError, "int is no source of texts"),
     ],
 )
 def test_what_is_no_text_is_told(texts, error, message):
@@ -307,11 +316,16 @@ def test_files_that_cannot_be_read_are_told(tmp_path):
             FastBPETrainer(5_000).train(part)
 
 
+MANY = SpecialTokens(extra=tuple(f"<|{number}|>" for number in range(4_800)))
+
+
 @pytest.mark.parametrize(
     ("size", "options", "message"),
     [
-        (4_999, {}, "4,999 entries cannot be trained"),
+        (4_999, {}, "4,999 entries cannot be made"),
         (100_001, {}, "100,001 entries"),
+        ("5000", {}, "a whole number, but is '5000'"),
+        (5_000, {"special_tokens": MANY}, "no room for the special tokens"),
         (5_000, {"min_frequency": 0}, "min_frequency is at least 1"),
         (5_000, {"max_token_length": 0}, "max_token_length is at least 1"),
         (5_000, {"when_short": "rserve"}, "did you mean 'reserve'"),
@@ -325,6 +339,8 @@ def test_settings_out_of_range(size, options, message):
 def test_encoding_and_decoding_errors(trained):
     with pytest.raises(TokenizerError, match="text 0 holds a lone surrogate"):
         trained.encode("a\udfff")
+    with pytest.raises(TokenizerError, match="a list of texts"):
+        trained.encode_batch("abc")
     with pytest.raises(TokenizerError, match="outside the vocabulary"):
         trained.decode([0, trained.vocab_size])
     assert trained.decode([1, 1], skip_special_tokens=True) == ""
@@ -337,3 +353,4 @@ def test_special_tokens_are_words(token):
     with pytest.raises(TokenizerError, match="there twice"):
         SpecialTokens(extra=("<|x|>", "<|x|>"))
     assert bpe.added(["<s>"])[0].special
+    assert SpecialTokens(extra="<|x|>").extra == ("<|x|>",)

@@ -145,8 +145,10 @@ def test_texts_with_lone_surrogates_are_refused():
 @pytest.mark.parametrize(
     ("size", "options", "message"),
     [
-        (99, {}, "99 characters cannot be made"),
-        (500_001, {}, "500,001 characters"),
+        (99, {}, "99 entries cannot be made"),
+        (500_001, {}, "500,001 entries"),
+        (600.0, {}, "a whole number"),
+        (600, {"texts": []}, "there is no text"),
         (257, {"unknown": "bytes"}, "no room for 'bytes'"),
         (600, {"unknown": "byte"}, "did you mean 'bytes'"),
         (600, {"special_tokens": SpecialTokens(mask="a")}, "spelled like a character"),

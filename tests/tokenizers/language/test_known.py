@@ -39,6 +39,26 @@ def test_rows_are_those_of_transformers_where_the_table_says_so(known):
 
 
 @pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("microsoft/mpnet-base", "MPNetTokenizer"),
+        ("google/bigbird-roberta-base", "BigBirdTokenizer"),
+        ("microsoft/deberta-base", "DebertaTokenizer"),
+        ("microsoft/deberta-v3-base", "DebertaV2Tokenizer"),
+        ("google-bert/bert-base-uncased", "BertTokenizer"),
+    ],
+)
+def test_special_tokens_are_those_of_the_tokenizer_class(name, kind):
+    import inspect
+
+    import transformers
+
+    given = inspect.signature(getattr(transformers, kind)).parameters
+    for role, token in KNOWN_TOKENIZERS[name].specials.items():
+        assert str(given[f"{role}_token"].default) == token
+
+
+@pytest.mark.parametrize(
     "change", [{"rows": 50_258}, {"rows_are_default": False}], ids=["rows", "claim"]
 )
 def test_a_wrong_row_is_caught(change):

@@ -9,6 +9,7 @@ from domainformer.tokenizers import CharacterTokenizer
 from domainformer.tokenizers.language.unicode_corpus import UNICODE_CORPUS
 from domainformer.tokenizers.language.validator import TokenizerValidator, embedding_rows
 from domainformer.tokenizers.language.view import HubView, OwnView, RustView, view_of
+from tokenizers import Tokenizer, models
 
 from .samples import byte_level, hub_bert, hub_gpt, hub_python
 
@@ -243,6 +244,34 @@ def test_missing_padding_warns_and_so_does_padding_that_ends():
     assert (check.status, "pad_token" in check.remedy) == ("warn", True)
     bare.pad_token = bare.eos_token
     assert "mask it" in found(bare)["special tokens"].reason
+
+
+class Raising:
+    """What a foreign tokenizer may do: other types, and errors of its own."""
+
+    def __init__(self):
+        self.backend, self.vocab_size = byte_level(), byte_level().get_vocab_size()
+        self.special_tokens = None
+
+    def encode(self, text):
+        return ["no", "ids"]
+
+    def decode(self, ids):
+        raise RuntimeError("gone")
+
+
+def test_errors_of_a_foreign_tokenizer_are_findings():
+    report = TokenizerValidator.validate(Raising())
+    failed = {check.name: check.reason for check in report.failures}
+    assert "TypeError" in failed["id range"]
+    assert "round trip" in failed
+    assert len(report.checks) == 7
+
+
+def test_letters_that_become_nothing_are_lost():
+    report = TokenizerValidator.validate(Tokenizer(models.BPE()))
+    (trip,) = (check for check in report.checks if check.name == "round trip")
+    assert trip.status == "fail"
 
 
 def test_what_is_no_tokenizer_is_refused():

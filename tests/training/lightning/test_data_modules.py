@@ -274,6 +274,9 @@ def train(folder, data, *, steps, resume=None, saved_after=None, seen):
             seen.append(batch["input_ids"].tolist())
             return self.weight**2
 
+        def validation_step(self, batch, index):
+            validated.append(batch["input_ids"].tolist())
+
         def on_train_batch_end(self, outputs, batch, index):
             if self.global_step == saved_after:
                 self.trainer.save_checkpoint(folder / "mid.ckpt")
@@ -286,11 +289,12 @@ def train(folder, data, *, steps, resume=None, saved_after=None, seen):
         max_steps=steps,
         accelerator="cpu",
         enable_model_summary=False,
-        limit_val_batches=0,
         default_root_dir=folder,
         **quiet,
     )
+    validated: list[object] = []
     trainer.fit(Model(), datamodule=data, ckpt_path=resume, weights_only=False)
+    assert validated
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning has much to say to a loop without a model

@@ -17,9 +17,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
 
-from domainformer.errors import ConfigError, DomainformerError, TokenizerError, nearest
+from domainformer.errors import ConfigError, DataError, DomainformerError, TokenizerError, nearest
 from domainformer.tokenizers.language import adaptive_files as files
-from domainformer.tokenizers.language.adaptive_tiers import Asked, Found, describe_refusal, try_tier
+from domainformer.tokenizers.language.adaptive_tiers import (
+    Asked,
+    Found,
+    describe_refusal,
+    specials_named,
+    try_tier,
+)
 from domainformer.tokenizers.language.known import suggest
 from domainformer.tokenizers.language.streams import TextSource
 from domainformer.tokenizers.language.text_cache import repeatable
@@ -90,6 +96,11 @@ class AdaptiveTokenizer:
             DataError: A text or file cannot be read.
         """
         _check(vocab_size, model, own, tier, special_tokens)
+        if pattern is not None and own is None:
+            raise ConfigError("pattern= is of a tiktoken file: name one with own=")
+        specials_named(special_tokens or {})
+        if not isinstance(min_frequency, int) or min_frequency < 1:
+            raise ConfigError(f"min_frequency is at least 1, but is {min_frequency!r}")
         asked = Asked(
             texts=repeatable(texts),
             vocab_size=vocab_size,
@@ -194,6 +205,8 @@ def _choose(
         try:
             found = try_tier(one, asked)
         except DomainformerError as error:
+            if isinstance(error, DataError) and one != named:
+                raise  # a text that cannot be read: no tier is to blame
             said[one] = Considered(one, "refused", describe_refusal(error))
             if one == named and not (fallback and asked.vocab_size) and tier is None:
                 raise _not_as_named(error, asked) from error
@@ -264,8 +277,8 @@ def _check(
             "the size of the vocabulary is missing",
             next_step="give vocab_size, or name a model or a file that has one",
         )
-    if vocab_size is not None and vocab_size < 1:
-        raise ConfigError(f"vocab_size must be at least 1, but is {vocab_size}")
+    if vocab_size is not None and (not isinstance(vocab_size, int) or vocab_size < 1):
+        raise ConfigError(f"vocab_size must be a whole number of at least 1, but is {vocab_size!r}")
     if model is not None and special_tokens:
         raise ConfigError(
             "a pretrained tokenizer has its own special tokens",

@@ -116,7 +116,7 @@ def _check_size(tokenizer: Any, asked: Asked, rows: int | None, subject: str) ->
 def _bpe(asked: Asked) -> Found:
     size = _within("a BPE", asked, bpe.LEAST, bpe.MOST)
     trainer = FastBPETrainer(
-        size, special_tokens=_specials(asked), min_frequency=asked.min_frequency
+        size, special_tokens=specials_named(asked.special_tokens), min_frequency=asked.min_frequency
     )
     settings = _settings(asked) | {"min_frequency": asked.min_frequency}
     trained, kept = cached(
@@ -135,7 +135,7 @@ def _bpe(asked: Asked) -> Found:
 
 def _characters(asked: Asked) -> Found:
     size = _within("a vocabulary of characters", asked, character_level.LEAST, character_level.MOST)
-    specials = _specials(asked)
+    specials = specials_named(asked.special_tokens)
     made, kept = cached(
         CharacterLevelTokenizer,
         asked.cache,
@@ -157,13 +157,18 @@ def _within(what: str, asked: Asked, least: int, most: int) -> int:
     return size
 
 
-def _specials(asked: Asked) -> SpecialTokens:
-    for role in asked.special_tokens:
+def specials_named(named: Mapping[str, str]) -> SpecialTokens:
+    """The special tokens that are named by their roles, beside the usual ones.
+
+    Raises:
+        TokenizerError: There is no such role, or something is no special token.
+    """
+    for role in named:
         if role not in ROLES:
             raise TokenizerError(
                 f"there is no special token {role!r}", next_step=nearest(role, ROLES)
             )
-    roles: dict[str, Any] = dict(asked.special_tokens)
+    roles: dict[str, Any] = dict(named)
     return SpecialTokens(**roles)
 
 

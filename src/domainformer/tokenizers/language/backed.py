@@ -80,6 +80,8 @@ class TextTokenizerBase:
         Raises:
             TokenizerError: As `encode_batch`.
         """
+        if isinstance(texts, str):
+            raise TokenizerError("a batch is a list of texts, but this is one", next_step="[text]")
         try:
             found: list[Encoding] = self.backend.encode_batch(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:
@@ -245,6 +247,22 @@ def read_state(folder: Path, kind: str) -> dict[str, Any]:
 def specials_of(state: dict[str, Any]) -> SpecialTokens:
     """The special tokens that a state names."""
     return SpecialTokens(**state["special_tokens"])
+
+
+def check_entries(size: object, least: int, most: int, *, less: str | None = None) -> None:
+    """Whether a vocabulary can have so many entries; ``less`` says what to take for fewer.
+
+    Raises:
+        TokenizerError: It cannot, or this is no whole number.
+    """
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise TokenizerError(f"the number of entries is a whole number, but is {size!r}")
+    if not least <= size <= most:
+        raise TokenizerError(
+            f"a vocabulary of {size:,} entries cannot be made",
+            why=f"it is {least:,} to {most:,} entries",
+            next_step=less if size < least else None,
+        )
 
 
 def not_text(texts: Sequence[Any], first: int = 0) -> TokenizerError:

@@ -23,7 +23,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 from domainformer.errors import TokenizerError, nearest
 from domainformer.tokenizers.fields.bytepair import BYTES, byte_level
-from domainformer.tokenizers.language.backed import TextTokenizerBase, specials_of
+from domainformer.tokenizers.language.backed import (
+    TextTokenizerBase,
+    check_entries,
+    specials_of,
+)
 from domainformer.tokenizers.language.specials import SpecialTokens
 from domainformer.tokenizers.language.streams import TextSource, batches
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
@@ -254,25 +258,28 @@ class FastBPETrainer:
         """The same tokenizer with entries that no merge makes."""
         model = json.loads(backend.to_str())["model"]
         vocab: dict[str, int] = model["vocab"]
+        # A special token may have such a name already: an entry is one more in any case.
+        numbered = (f"<|reserved_{number}|>" for number in range(count + len(vocab)))
+        names = [name for name in numbered if name not in vocab]
         for number in range(count):
-            vocab[f"<|reserved_{number}|>"] = len(vocab)
+            vocab[names[number]] = len(vocab)
         merges = [(left, right) for left, right in model["merges"]]
         filled = byte_level(models.BPE(vocab=vocab, merges=merges))
         filled.add_special_tokens(added(self.special_tokens.tokens))
         return filled
 
     def _check(self) -> None:
-        if not LEAST <= self.vocab_size <= MOST:
+        check_entries(self.vocab_size, LEAST, MOST, less="take CharacterLevelTokenizer for less")
+        special = len(self.special_tokens.tokens)
+        if special + BYTES > self.vocab_size:
             raise TokenizerError(
-                f"a vocabulary of {self.vocab_size:,} entries cannot be trained",
-                why=f"it is {LEAST:,} to {MOST:,} entries",
-                next_step="take CharacterLevelTokenizer for less"
-                if self.vocab_size < LEAST
-                else None,
+                f"{self.vocab_size:,} entries have no room for the special tokens",
+                why=f"these are {special:,}, and {BYTES} bytes need an entry each",
+                next_step="ask for more entries, or name fewer special tokens",
             )
         for name in ("min_frequency", "max_token_length"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and (not isinstance(value, int) or value < 1):
                 raise TokenizerError(f"{name} is at least 1, but is {value}")
         if self.when_short not in get_args(WhenShort):
             raise TokenizerError(

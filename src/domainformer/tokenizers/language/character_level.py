@@ -14,6 +14,7 @@ have. Every character is a word of its own, so that offsets and word ids are tho
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -23,7 +24,11 @@ import numpy.typing as npt
 
 from domainformer.errors import TokenizerError, nearest
 from domainformer.tokenizers.fields.bytepair import BYTE_OF, BYTES
-from domainformer.tokenizers.language.backed import TextTokenizerBase, specials_of
+from domainformer.tokenizers.language.backed import (
+    TextTokenizerBase,
+    check_entries,
+    specials_of,
+)
 from domainformer.tokenizers.language.bpe import added
 from domainformer.tokenizers.language.specials import SpecialTokens
 from domainformer.tokenizers.language.streams import TextSource, read
@@ -97,12 +102,13 @@ class CharacterLevelTokenizer(TextTokenizerBase):
         unknown: UnknownCharacters | None = None,
         parse_special_tokens: bool = False,
     ) -> None:
+        check_entries(vocab_size, LEAST, MOST)
         unknown = unknown or ("bytes" if vocab_size >= ROOM_FOR_BYTES else "unk")
-        _check(vocab_size, unknown)
+        _check(unknown)
         specials = special_tokens or SpecialTokens()
         if unknown == "unk" and specials.unk is None:
             specials = replace(specials, unk="<|unk|>")
-        counts = count_characters(text for text, _ in read(texts)) if texts is not None else {}
+        counts = {} if texts is None else count_characters(_some(texts))
         points = _chosen(vocab_size, specials, unknown, by_frequency(counts))
         vocab = _vocabulary(specials, unknown, spelled(points))
         super().__init__(
@@ -163,6 +169,17 @@ class CharacterLevelTokenizer(TextTokenizerBase):
 
     def __repr__(self) -> str:
         return f"CharacterLevelTokenizer({self.vocab_size}, unknown={self.unknown!r})"
+
+
+def _some(texts: TextSource) -> Iterator[str]:
+    none = True
+    for text, _ in read(texts):
+        none = False
+        yield text
+    if none:
+        raise TokenizerError(
+            "there is no text", next_step="give texts, or none (texts=None) for Unicode alone"
+        )
 
 
 def spelled(points: npt.NDArray[np.uint32]) -> list[str]:
@@ -238,12 +255,7 @@ def _backend(
     return tokenizer
 
 
-def _check(vocab_size: int, unknown: str) -> None:
-    if not LEAST <= vocab_size <= MOST:
-        raise TokenizerError(
-            f"a vocabulary of {vocab_size:,} characters cannot be made",
-            why=f"it is {LEAST:,} to {MOST:,} entries",
-        )
+def _check(unknown: str) -> None:
     if unknown not in get_args(UnknownCharacters):
         raise TokenizerError(
             f"unknown characters cannot become {unknown!r}",

@@ -52,6 +52,18 @@ class KnownTokenizer:
     python: bool = False
 
     @property
+    def unverified(self) -> tuple[str, ...]:
+        """The sizes that rest on memory alone: no configuration class of transformers has them.
+
+        Example:
+            >>> KNOWN_TOKENIZERS["microsoft/phi-2"].unverified
+            ('size',)
+            >>> KNOWN_TOKENIZERS["Qwen/Qwen2.5-7B"].unverified
+            ('size', 'rows')
+        """
+        return ("size",) if self.rows_are_default else ("size", "rows")
+
+    @property
     def padding(self) -> int:
         """Rows without a token; negative where the tokenizer has ids that the model lacks."""
         return self.rows - self.size

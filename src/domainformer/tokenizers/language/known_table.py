@@ -9,9 +9,10 @@ class is the released model's number of embedding rows, ``!`` that it is not; a 
 class and holds both. Flag ``G``: the hub asks to log in and accept terms. ``P``: the tokenizer is
 Python code, without offsets.
 
-The number of rows of a line with ``=`` is thereby known from transformers itself. What else is
-here comes from the models' published files; a tokenizer that is loaded is measured, and a
-difference is told.
+The number of rows of a line with ``=`` is thereby known from transformers itself. Everything else
+was written down from memory, and nothing here has verified it: all values of
+``len(tokenizer)``, the rows of lines with ``!``, special tokens, licences and flags. A tokenizer
+that is loaded is measured, and a difference is told.
 """
 
 from __future__ import annotations
@@ -22,6 +23,33 @@ SPECIALS: dict[str, dict[str, str]] = {
     "olmo": {"eos": "<|endoftext|>", "pad": "<|padding|>"},
     "olmo2": {"bos": "<|endoftext|>", "eos": "<|endoftext|>", "pad": "<|pad|>"},
     "bert": {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"},
+    "mpnet": {
+        "bos": "<s>",
+        "eos": "</s>",
+        "unk": "[UNK]",
+        "sep": "</s>",
+        "pad": "<pad>",
+        "cls": "<s>",
+        "mask": "<mask>",
+    },
+    "big": {
+        "bos": "<s>",
+        "eos": "</s>",
+        "unk": "<unk>",
+        "sep": "[SEP]",
+        "pad": "<pad>",
+        "cls": "[CLS]",
+        "mask": "[MASK]",
+    },
+    "deb": {
+        "bos": "[CLS]",
+        "eos": "[SEP]",
+        "unk": "[UNK]",
+        "sep": "[SEP]",
+        "pad": "[PAD]",
+        "cls": "[CLS]",
+        "mask": "[MASK]",
+    },
     "fair": {
         "bos": "<s>",
         "eos": "</s>",
@@ -93,7 +121,7 @@ ROWS = """
  30522  30522 wp    bert  - Apache-2.0   =bert             sentence-transformers/all-MiniLM-L6-v2
  30522  30522 wp    bert  - Apache-2.0   =electra          google/electra-small-discriminator
  30522  30522 wp    bert  - Apache-2.0   =mobilebert       google/mobilebert-uncased
- 30527  30527 wp    fair  - MIT          =mpnet            microsoft/mpnet-base
+ 30527  30527 wp    mpnet - MIT          =mpnet            microsoft/mpnet-base
  30522  30528 wp    bert  - Apache-2.0   =nomic_bert       nomic-ai/nomic-embed-text-v1.5
  50368  50368 bbpe  bert  - Apache-2.0   =modernbert       answerdotai/ModernBERT-base
  50265  50265 bbpe  fair  - MIT          =roberta          FacebookAI/roberta-base
@@ -101,10 +129,10 @@ ROWS = """
  32005  32005 uni   fair  - MIT          !camembert        almanach/camembert-base
  50265  50265 bbpe  fair  - Apache-2.0   !longformer       allenai/longformer-base-4096
  50265  50265 bbpe  fair  - Apache-2.0   =led              allenai/led-base-16384
- 50358  50358 uni   alb   - Apache-2.0   =big_bird         google/bigbird-roberta-base
+ 50358  50358 uni   big   - Apache-2.0   =big_bird         google/bigbird-roberta-base
  30000  30000 uni   alb   - Apache-2.0   =albert           albert/albert-base-v2
- 50265  50265 bbpe  bert  - MIT          =deberta          microsoft/deberta-base
-128001 128100 uni   bert  - MIT          =deberta-v2       microsoft/deberta-v3-base
+ 50265  50265 bbpe  deb   - MIT          =deberta          microsoft/deberta-base
+128001 128100 uni   deb   - MIT          =deberta-v2       microsoft/deberta-v3-base
  32000  32000 uni   xlnet - MIT          =xlnet            xlnet/xlnet-base-cased
  32100  32128 uni   t5    - Apache-2.0   =t5               google-t5/t5-small
  32100  32128 uni   t5    - Apache-2.0   =t5               google/flan-t5-base

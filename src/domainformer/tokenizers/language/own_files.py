@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from domainformer.errors import DataError, TokenizerError
 from domainformer.tokenizers import hub
 from domainformer.tokenizers.language.sentencepiece_file import sentencepiece_backend
+from domainformer.tokenizers.language.specials import check_special_token
 from domainformer.tokenizers.language.tiktoken_file import byte_letters, tiktoken_backend
 from domainformer.tokenizers.language.view import ROLES, RustView
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from domainformer.tokenizers.hub import HFTokenizer
 
 VOCAB, MERGES = "vocab.json", "merges.txt"
+_TIKTOKEN = "tiktoken file"
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def open_own_file(
 
     Raises:
         DataError: There is no such file.
-        TokenizerError: It is none of these kinds, or is damaged; or there is no such role.
+        TokenizerError: It is none of these kinds, or is damaged; or there is no such role, or no
+            use for the pattern.
         ArtifactError: A ``tokenizer.json`` cannot be read.
         MissingExtraError: For a SentencePiece model: sentencepiece is not installed.
 
@@ -95,11 +98,17 @@ def open_own_file(
         raise DataError(f"there is no file or folder {path}", next_step="check the path")
     kind, read = _recognise(place)
     backend, roles, notes, parse = read(place, pattern)
+    if pattern is not None and kind != _TIKTOKEN:
+        raise TokenizerError(
+            f"{path} is a {kind}, which says itself how texts are cut into words",
+            next_step="leave the pattern out; it is of tiktoken files",
+        )
     for role, token in (special_tokens or {}).items():
         if role not in ROLES:
             raise TokenizerError(
                 f"there is no special token {role!r}", next_step=f"choose among {', '.join(ROLES)}"
             )
+        check_special_token(token)
         backend.add_special_tokens([AddedToken(token, special=True, normalized=False)])
         roles[role] = token
     return OwnFile(kind, place, backend, roles, notes, parse)
@@ -130,7 +139,7 @@ def _recognise(place: Path) -> tuple[str, _Reader]:
             return "vocabulary and merges", _vocab_and_merges
         raise _no_kind(place, f"it looks like a vocabulary, and there is no {MERGES} beside it")
     if _is_ranks(head):
-        return "tiktoken file", lambda p, pattern: (*tiktoken_backend(p, pattern), True)
+        return _TIKTOKEN, lambda p, pattern: (*tiktoken_backend(p, pattern), True)
     if b"\x00" in head or head[:1] == b"\x0a":
         return "SentencePiece model", lambda p, _: (*sentencepiece_backend(p), False)
     raise _no_kind(place, f"it begins with {head[:24]!r}")

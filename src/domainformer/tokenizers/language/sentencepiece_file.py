@@ -38,7 +38,8 @@ def sentencepiece_backend(path: Path) -> tuple[Tokenizer, dict[str, str], tuple[
 
     Raises:
         MissingExtraError: sentencepiece or protobuf is not installed.
-        TokenizerError: This is no SentencePiece model, or one of words or of characters.
+        TokenizerError: This is no SentencePiece model, or one of words or of characters, or most
+            texts would have other ids.
     """
     proto, processor = _read(path)
     backend = _translate(path, proto)
@@ -49,7 +50,7 @@ def sentencepiece_backend(path: Path) -> tuple[Tokenizer, dict[str, str], tuple[
         "pad": processor.pad_id(),
     }
     roles = {role: processor.id_to_piece(i) for role, i in numbers.items() if i >= 0}
-    return backend, roles, _compared(backend, processor)
+    return backend, roles, _compared(path, backend, processor)
 
 
 def _read(path: Path) -> tuple[Any, Any]:
@@ -146,8 +147,8 @@ def _merges(proto: Any) -> list[tuple[str, str]]:
     return [(a, b) for *_, a, b in sorted(found)]
 
 
-def _compared(backend: Tokenizer, processor: Any) -> tuple[str, ...]:
-    """What the two say differently of texts from all over Unicode."""
+def _compared(path: Path, backend: Tokenizer, processor: Any) -> tuple[str, ...]:
+    """What the two say differently of texts from all over Unicode; most, and it is refused."""
     different = [
         name
         for name, text in UNICODE_CORPUS.items()
@@ -155,6 +156,12 @@ def _compared(backend: Tokenizer, processor: Any) -> tuple[str, ...]:
     ]
     if not different:
         return (f"{len(UNICODE_CORPUS)} texts have the ids that SentencePiece gives them",)
+    if len(different) > len(UNICODE_CORPUS) // 2:
+        raise TokenizerError(
+            f"{path} cannot be translated",
+            why=f"{len(different)} of {len(UNICODE_CORPUS)} texts would have other ids",
+            next_step="give the model's own tokenizer.json",
+        )
     named = ", ".join(different[:5]) + (", …" if len(different) > 5 else "")
     return (
         f"{len(different)} of {len(UNICODE_CORPUS)} texts have other ids than SentencePiece gives "

@@ -54,9 +54,10 @@ class SpecialTokens:
 
     def __post_init__(self) -> None:
         """Refuse what transformers would misread."""
-        object.__setattr__(self, "extra", tuple(self.extra))
+        extra = (self.extra,) if isinstance(self.extra, str) else tuple(self.extra)
+        object.__setattr__(self, "extra", extra)
         for token in (*self.by_role.values(), *self.extra):
-            _check(token)
+            check_special_token(token)
         if len({*self.by_role.values(), *self.extra}) < len(set(self.by_role.values())) + len(
             self.extra
         ):
@@ -83,7 +84,12 @@ class SpecialTokens:
         return data | {"extra": list(self.extra)}
 
 
-def _check(token: str) -> None:
+def check_special_token(token: str) -> None:
+    """Whether a string can be a special token.
+
+    Raises:
+        TokenizerError: It is empty, no string, or holds a blank or a control character.
+    """
     if (
         isinstance(token, str)
         and token

@@ -79,6 +79,11 @@ def read(texts: TextSource) -> Iterator[tuple[str, bool]]:
             next_step="give [text], or Path(text) where it is the name of a file",
         )
     items: Iterable[object] = [texts] if isinstance(texts, Path) else texts
+    if not isinstance(items, Iterable):
+        raise TokenizerError(
+            f"{type(texts).__name__} is no source of texts",
+            next_step="give a list or an iterator of texts, or a Path",
+        )
     for number, item in enumerate(items):
         if isinstance(item, Path):
             for part in stream_texts(item):

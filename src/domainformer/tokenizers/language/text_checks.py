@@ -109,7 +109,7 @@ def check_round_trip(view: TextView, texts: Texts) -> TextCheck:
     """Whether texts come back; those that do not are normalised, unknown, refused or lost.
 
     A text that comes back changed is *normalised* where the change is stable, that is where what
-    came back has the same ids; otherwise something was lost on the way.
+    came back has the same ids, and letters did not become nothing; otherwise it was lost.
     """
     name = "round trip"
     kinds: dict[str, list[str]] = {"normalised": [], "unknown": [], "refused": [], "lost": []}
@@ -214,7 +214,8 @@ def _came_back(view: TextView, text: str) -> tuple[str, str]:
     unknown = view.specials().get("unk", ("", None))[1]
     if unknown is not None and unknown in ids:
         return "unknown", told
-    return ("normalised" if again == ids else "lost"), told
+    emptied = not back.strip() and any(map(str.isalnum, text))
+    return ("normalised" if again == ids and not emptied else "lost"), told
 
 
 def _misplaced(view: TextView, text: str, *, covers: bool) -> str | None:

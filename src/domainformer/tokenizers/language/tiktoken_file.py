@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from pathlib import Path
 
-from domainformer.errors import TokenizerError
+from domainformer.errors import TokenizerError, nearest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 _CASELESS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -55,6 +56,11 @@ def tiktoken_backend(
             why=f"it has {len(ranks):,} ranks, which is none of the known encodings",
             next_step=f"give pattern=: one of {', '.join(PATTERNS)}, or a regular expression",
         )
+    if pattern is not None and pattern not in PATTERNS and re.fullmatch(r"\w*", pattern):
+        # As a regular expression it would find hardly a word, and no error would tell.
+        raise TokenizerError(
+            f"there is no pattern {pattern!r}", next_step=nearest(pattern, PATTERNS)
+        )
     expression = PATTERNS.get(pattern or known or "", pattern or "")
     backend = Tokenizer(models.BPE(*_vocab_and_merges(ranks), ignore_merges=True))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -74,13 +80,17 @@ def _read(path: Path) -> dict[bytes, int]:
         if not line.strip():
             continue
         try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+            spelled, rank = line.split()
+            token = base64.b64decode(spelled, validate=True)
+            if token in ranks or int(rank) < 0:
+                raise ValueError(rank)
+            ranks[token] = int(rank)
         except (ValueError, binascii.Error) as error:
             raise TokenizerError(
                 f"{path} is no tiktoken file",
                 where=f"line {number}",
-                why=f"a line is base64, a blank and a rank, and this is {line[:40]!r}",
+                why="a line is base64 of a token that is there once, a blank, a rank, and this is "
+                f"{line[:40]!r}",
             ) from error
     lacking = [byte for byte in range(256) if bytes([byte]) not in ranks]
     doubled = len(ranks) - len(set(ranks.values()))

@@ -99,7 +99,9 @@ class SimpleDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if workers < 0 or batch_size < 1 or seed < 0:
+        if any(not isinstance(one, int) for one in (workers, batch_size, seed)) or not (
+            workers >= 0 and batch_size >= 1 and seed >= 0
+        ):
             raise ConfigError(
                 "a number is out of range",
                 why=f"batch_size {batch_size} (at least 1), workers {workers}, seed {seed} "

@@ -73,6 +73,11 @@ class EpochLoader:
         """Lightning tells the sampler of a loader which epoch begins."""
         return self
 
+    @property
+    def batch_sampler(self) -> None:
+        """None: Lightning asks the loader of a validation for it, once it has a sampler."""
+        return
+
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of another epoch."""
         if epoch != self.epoch and not self.fixed:
