@@ -26,7 +26,7 @@ class StandinForCausalLM(PreTrainedModel):
     """Embedding, residual MLPs with dropout, tied output: enough to need every state."""
 
     config_class = StandinConfig
-    _tied_weights_keys = {"head.weight": "embedding.weight"}  # noqa: RUF012
+    _tied_weights_keys = {"head.weight": "embedding.weight"}
 
     def __init__(self, config):
         super().__init__(config)

@@ -14,9 +14,7 @@ from domainformer.errors import RegistryError
 from domainformer.weights import ADAPTER_FILE
 
 
-def read_pretrained(
-    auto: Any, folder: Path, *, dtype: torch.dtype | None, **options: Any
-) -> Any:
+def read_pretrained(auto: Any, folder: Path, *, dtype: torch.dtype | None, **options: Any) -> Any:
     """A model from safetensors in a folder: nothing is fetched, no code of the folder is run.
 
     ``from_pretrained`` fills weights that it does not find with random numbers and goes on; here
