@@ -31,8 +31,9 @@ from domainformer.registry.contents import (
 from domainformer.schema import DomainSchema
 from domainformer.tokenizers.hub import SCHEMA_FILE
 from domainformer.version import __version__
-from domainformer.weights import check_weights, parameter_count
+from domainformer.weights import check_weights, parameter_count, read_model_config
 
+_UNIVERSAL = "UniversalForCausalLM"
 _PIPELINES = {"CausalLM": "text-generation", "LMHeadModel": "text-generation"}
 
 
@@ -81,14 +82,16 @@ def model_card(
 
 def _metadata(folder: Path, contents: Contents, terms: str | None, said: Mapping[str, Any]) -> str:
     own = (folder / BUNDLE_FILE).is_file() or (folder / FUSION_FILE).is_file()
+    universal = contents.architecture == _UNIVERSAL
     kind = next((v for k, v in _PIPELINES.items() if contents.architecture.endswith(k)), None)
     values = {
         **said,
-        "library_name": "domainformer" if own else "transformers",
+        "library_name": "domainformer" if own or universal else "transformers",
         "license": terms,
         "base_model": contents.base_model,
-        # Events are no text: the hub's own widget could not use such a model.
-        "pipeline_tag": None if own else kind,
+        # Events are no text, and a module's code is not in the folder: the hub's own widget could
+        # not use such a model.
+        "pipeline_tag": None if own or universal else kind,
         "tags": sorted(
             {*(said.get("tags") or ()), "domainformer"} | ({"events"} if own else set())
         ),
@@ -141,6 +144,15 @@ def _use(folder: Path, title: str, contents: Contents) -> str:
         code = [
             "from domainformer import pipeline",
             f'pipeline("{task}", model="{title}")(events)',
+        ]
+    elif contents.architecture == _UNIVERSAL:
+        where, _, module = str(read_model_config(folder).get("module_name")).rpartition(".")
+        code = [
+            "from domainformer import given_module, pipeline",
+            f"from {where} import {module}  # its code is not in the folder",
+            f"with given_module({module}):",
+            f'    generate = pipeline("text-generation", model="{title}")',
+            'generate("Once upon a time")',
         ]
     elif contents.architecture.endswith(tuple(_PIPELINES)):
         code = [

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from domainformer.errors import AdapterError, FingerprintError, RegistryError
 from domainformer.models.families import adapter_for
@@ -15,6 +15,7 @@ from domainformer.models.families.universal import UniversalAdapter
 from domainformer.models.universal.identity import given_module
 from domainformer.models.universal.pretrained import UniversalForCausalLM
 from domainformer.registry import Registry
+from domainformer.registry.card import model_card
 
 V = 24
 # transformers and accelerate look for things that the machine does not have.
@@ -194,6 +195,37 @@ def test_the_longest_row_is_kept_to():
     for _ in range(9):
         row = torch.cat([row, model(row[:, -12:]).logits[:, -1:].argmax(-1)], 1)
     assert torch.equal(found, row)
+
+
+def test_the_longest_row_is_read_off_the_module_itself():
+    module = Blocks()
+    module.block_size = 12
+    model = UniversalForCausalLM.wrap(module)
+    assert model.config.max_position_embeddings == 12
+    ids = torch.arange(4, 15)[None]
+    assert model.generate(ids, max_new_tokens=4, do_sample=False).shape == (1, 15)
+
+
+def test_auto_classes_open_a_folder_where_the_module_is_given(tmp_path):
+    model = UniversalForCausalLM.wrap(Running()).eval()
+    model.save_pretrained(tmp_path)
+    ids = torch.tensor([[4, 5, 6]])
+    for opened in (AutoModelForCausalLM, UniversalForCausalLM):
+        with pytest.raises(RegistryError, match="given_module"):
+            opened.from_pretrained(tmp_path)
+        with given_module(Running):
+            again = opened.from_pretrained(tmp_path)
+            assert torch.equal(again(ids).logits, model(ids).logits)
+            with pytest.raises(RegistryError, match="device_map"):
+                opened.from_pretrained(tmp_path, device_map="auto")
+
+
+def test_the_card_says_that_the_module_has_to_be_given(tmp_path):
+    UniversalForCausalLM.wrap(Running()).save_pretrained(tmp_path)
+    card = model_card(tmp_path, "mine")
+    assert "with given_module(Running):" in card
+    assert "library_name: domainformer" in card
+    assert "pipeline_tag" not in card
 
 
 def test_padding_that_would_be_read_as_text_is_refused():

@@ -7,12 +7,10 @@ from typing import Any, Self
 
 import torch
 
-from domainformer.errors import RegistryError
 from domainformer.models.families.base import BaseAdapter
 from domainformer.models.universal.configuration import UniversalConfig
-from domainformer.models.universal.identity import Given, current_module, given_module
+from domainformer.models.universal.identity import Given, given_module
 from domainformer.models.universal.pretrained import UniversalForCausalLM
-from domainformer.weights import read_model_config
 
 
 class UniversalAdapter(BaseAdapter):
@@ -69,20 +67,4 @@ class UniversalAdapter(BaseAdapter):
             RegistryError: None is given: a folder holds no code, and none would be run. Or it is
                 asked for in a way that transformers knows for its own models alone.
         """
-        if options:
-            raise RegistryError(
-                f"a module of the user's own cannot be loaded with {', '.join(sorted(options))}",
-                where=str(folder),
-                why="transformers splits and quantises the models that it builds itself",
-                next_step="load it without, then move or quantise the module",
-            )
-        module = current_module()
-        if module is None:
-            name = read_model_config(folder).get("module_name") or "a module"
-            raise RegistryError(
-                f"the model is {name}, whose code is not in the folder",
-                where=str(folder),
-                why="code is never run from a model folder: whoever loads it gives the module",
-                next_step="import the class, then: with given_module(TheClass): …",
-            )
-        return UniversalForCausalLM.from_pretrained(folder, module=module, dtype=dtype)
+        return UniversalForCausalLM.from_pretrained(folder, dtype=dtype, **options)

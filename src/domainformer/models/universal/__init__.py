@@ -17,9 +17,9 @@ are whose, in which order they are read and written), ``liveness.py`` (the verdi
 
 Proof and use: ``verification.py`` (``verify``; the questions are in ``probes.py``,
 ``context_probes.py``, ``invariance_probes.py`` and ``gradient_probes.py``, the answer in
-``verdict.py``), ``pretrained.py`` (a model of transformers;
-``configuration.py`` and ``identity.py`` know the module again) and ``module.py`` (a
-LightningModule, imported only when it is asked for).
+``verdict.py``), ``pretrained.py`` (a model of transformers; ``configuration.py`` and
+``identity.py`` know the module again, ``parts.py`` fills it) and ``module.py`` (a LightningModule,
+imported only when it is asked for).
 
 May import torch, transformers, ``errors`` and the other models; it runs code of the user's only
 where a model is given to it, or on request.

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -35,14 +34,20 @@ from domainformer.models.universal.configuration import UniversalConfig
 from domainformer.models.universal.identity import (
     Given,
     check_identity,
+    current_module,
     made,
     qualified_name,
     source_hash,
 )
+from domainformer.models.universal.parts import (
+    context_of,
+    embedding_of,
+    fill,
+    refuse_options,
+    replace_module,
+)
 from domainformer.models.universal.verification import cache_arguments
 from domainformer.weights import check_weights
-
-_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "block_size", "context", "max_seq_len")
 
 
 class UniversalForCausalLM(PreTrainedModel, GenerationMixin):
@@ -123,7 +128,7 @@ class UniversalForCausalLM(PreTrainedModel, GenerationMixin):
                 (len(part) for part in bound.modules() if isinstance(part, nn.ModuleList)),
                 default=0,
             ),
-            "max_position_embeddings": _context_of(bound.config),
+            "max_position_embeddings": context_of(module),
             "module_name": qualified_name(module),
             "module_source": source_hash(module),
             "module_arguments": _plain(arguments),
@@ -137,33 +142,48 @@ class UniversalForCausalLM(PreTrainedModel, GenerationMixin):
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        module: Given,
+        config: UniversalConfig | None = None,
+        module: Given | None = None,
         providers: Mapping[str, Any] | None = None,
         logits: Any = None,
         dtype: torch.dtype | None = None,
         allow_changed_source: bool = False,
+        **options: Any,
     ) -> Self:
         """Load saved weights into a module that the caller gives; no code of the folder is run.
 
         Args:
             pretrained_model_name_or_path: A folder that ``save_pretrained`` wrote.
+            config: As the folder has it, by default.
             module: The module, which then holds the weights; or its class (made with the arguments
-                that were kept), or a function that makes it.
+                that were kept), or a function that makes it. None: what
+                :func:`~domainformer.models.universal.given_module` says.
             providers: As they were given to :meth:`wrap`.
             logits: The same; only needed where it was a function.
             dtype: Cast the weights; as they were saved by default.
             allow_changed_source: Take a module whose source is another than the saved one's.
+            **options: None is known: transformers splits and quantises what it builds itself.
 
         Returns:
             The model, in evaluation mode.
 
         Raises:
-            RegistryError: The weights are missing, pickled, or of another module.
+            RegistryError: No module is given; an option is; or the weights are missing, pickled,
+                or of another module.
             FingerprintError: The module's source changed since it was saved.
         """
         folder = Path(pretrained_model_name_or_path)
+        refuse_options(options, folder)
         files = check_weights(folder)
-        config = UniversalConfig.from_pretrained(folder, local_files_only=True)
+        config = config or UniversalConfig.from_pretrained(folder, local_files_only=True)
+        module = current_module() if module is None else module
+        if module is None:
+            raise RegistryError(
+                f"the model is {config.module_name or 'a module'}, whose code is not in the folder",
+                where=str(folder),
+                why="code is never run from a model folder: whoever loads it gives the module",
+                next_step="import the class, then: with given_module(TheClass): …",
+            )
         given = made(module, config)
         if not allow_changed_source:
             check_identity(given, config, where=str(folder))
@@ -174,7 +194,7 @@ class UniversalForCausalLM(PreTrainedModel, GenerationMixin):
         saved = dtype or getattr(torch, str(config.dtype).removeprefix("torch."), None)
         if isinstance(saved, torch.dtype):
             model.to(saved)
-        _fill(model, [folder / name for name in files])
+        fill(model, [folder / name for name in files])
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(
                 folder, local_files_only=True
@@ -324,53 +344,6 @@ class UniversalForCausalLM(PreTrainedModel, GenerationMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing, for the same reason."""
-
-
-def embedding_of(module: nn.Module, vocab_size: int) -> nn.Embedding | None:
-    """The first embedding with a row for each id, none of those for positions or types."""
-    tables = [part for part in module.modules() if isinstance(part, nn.Embedding)]
-    exact = [part for part in tables if part.num_embeddings == vocab_size]
-    # Vocabularies are padded for speed, but not by half.
-    near = [part for part in tables if vocab_size <= part.num_embeddings <= vocab_size * 1.5 + 64]
-    return next(iter([*exact, *near]), None)
-
-
-def replace_module(root: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put ``new`` everywhere where ``old`` is."""
-    for part in list(root.modules()):
-        for name, child in list(part.named_children()):
-            if child is old:
-                setattr(part, name, new)
-
-
-def _fill(model: UniversalForCausalLM, files: list[Path]) -> None:
-    """Load the weights; what is missing or left over is an error, not a random number."""
-    state = {name: value for path in files for name, value in load_file(path).items()}
-    try:
-        found = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise _of_another(files[0], " ".join(str(error).split())[:300]) from error
-    tied = model._tied_weights_keys
-    saved = {tied.get(name, name) for name in state}
-    missing = [name for name in found.missing_keys if tied.get(name, name) not in saved]
-    for what, names in (("missing", missing), ("left over", list(found.unexpected_keys))):
-        if names:
-            more = ", …" if len(names) > 3 else ""
-            raise _of_another(files[0], f"{what}: {', '.join(names[:3])}{more}")
-
-
-def _of_another(path: Path, why: str) -> RegistryError:
-    return RegistryError(
-        "the weights are not those of the module",
-        where=str(path.parent),
-        why=why,
-        next_step="make the module with the arguments that it had when it was saved",
-    )
-
-
-def _context_of(config: Any) -> int | None:
-    values = (getattr(config, name, None) for name in _CONTEXT_NAMES)
-    return next((one for one in values if isinstance(one, int) and one > 0), None)
 
 
 def _plain(arguments: Mapping[str, Any] | None) -> dict[str, Any] | None:
