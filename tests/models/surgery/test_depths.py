@@ -149,3 +149,10 @@ def test_rates_reach_the_optimizer_of_the_hugging_face_trainer(tmp_path):
     assert rates["head"] == 0.01
     assert rates["transformer.h.2"] == 0.005
     assert rates["embeddings"] == 0.01 * 0.5**4
+
+
+@pytest.mark.parametrize("numbers", [(float("nan"), 0.5, 0.0), (1.0, 0.5, -1.0), (0.0, 0.5, 0.0)])
+def test_numbers_that_make_no_rates(numbers):
+    rate, decay, weight_decay = numbers
+    with pytest.raises(SurgeryError, match="make no rates"):
+        layerwise_learning_rates(make("gpt2"), rate, decay, weight_decay=weight_decay)

@@ -126,3 +126,19 @@ def test_what_does_not_fit_is_refused_and_nothing_changes(size, more, match):
         resize_embeddings(model, size, **more)
     assert torch.equal(logits(model), before)
     assert model.config.vocab_size == VOCAB
+
+
+def test_no_id_that_ends_a_text_is_cut_off():
+    for part, ids in (("config", [2, VOCAB - 1]), ("generation_config", VOCAB - 1)):
+        model = make("llama")
+        getattr(model, part).eos_token_id = ids
+        with pytest.raises(SurgeryError, match=f"eos_token_id is {VOCAB - 1}"):
+            resize_embeddings(model, VOCAB - 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "options"), [(60.0, {}), ("60", {}), (60, {"init": "mean+noise", "noise": -1})]
+)
+def test_numbers_that_are_none_are_refused(size, options):
+    with pytest.raises(SurgeryError, match="is no"):
+        resize_embeddings(make("gpt2"), size, **options)

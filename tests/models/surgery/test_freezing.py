@@ -87,3 +87,9 @@ def test_quantised_weights_stay_as_they_are():
     model = nn.Linear(2, 2)
     model.weight = nn.Parameter(torch.ones(2, 2, dtype=torch.int8), requires_grad=False)
     assert unfreeze(model) == ("bias",)
+
+
+@pytest.mark.parametrize("pattern", [["*.0.*"], None, 0])
+def test_what_is_no_pattern_is_refused(pattern):
+    with pytest.raises(SurgeryError, match="is no pattern"):
+        freeze(make("gpt2"), pattern)

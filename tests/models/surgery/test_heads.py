@@ -109,3 +109,27 @@ def test_a_tied_output_layer_at_a_path_is_refused_where_it_could_not_be_saved():
         replace_head(model, 3, path="lm_head")
     assert model.lm_head.weight is model.transformer.wte.weight
     assert KINDS
+
+
+def test_an_encoder_that_becomes_a_causal_model_does_not_look_ahead():
+    made = replace_head(make("bert"), task="causal-lm").eval()
+    other = IDS.clone()
+    other[:, -1] = (other[:, -1] + 1) % VOCAB
+    assert torch.equal(made(IDS).logits[:, :-1], made(other).logits[:, :-1])
+    back = replace_head(made, task="masked-lm").eval()
+    assert not torch.equal(back(IDS).logits[:, :-1], back(other).logits[:, :-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": True}, "different names"),
+        ({"labels": {0: "no", 1: "yes"}}, "different names"),
+        ({"labels": [0, 1]}, "different names"),
+        ({"labels": 2, "problem_type": "multi_label"}, "multi_label_classification"),
+        ({"task": "masked-lm"}, "task='sequence-classification'"),
+    ],
+)
+def test_what_would_only_seem_to_work_is_refused(options, message):
+    with pytest.raises(SurgeryError, match=message):
+        replace_head(make("gpt2"), **options)

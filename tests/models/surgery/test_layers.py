@@ -157,3 +157,8 @@ def test_the_proof_sees_a_wrong_count_and_place():
     model = gpt2()
     model.config.n_layer = 4
     assert any("missing" in one for one in differences(model))
+
+
+def test_a_place_is_a_whole_number():
+    with pytest.raises(SurgeryError, match="no place of a layer"):
+        drop_layers(make("gpt2"), [1.0])

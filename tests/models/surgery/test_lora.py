@@ -93,3 +93,11 @@ def test_what_cannot_be_done_is_told(tmp_path):
         load_lora(Plain(), tmp_path / "lora")
     with pytest.raises(SurgeryError, match="low-rank additions"):
         drop_layers(model, [0])
+
+
+@pytest.mark.parametrize("options", [{"rank": 0}, {"dropout": 2.0}])
+def test_numbers_out_of_range_leave_the_model_as_it_was(options):
+    model = make("gpt2")
+    with pytest.raises(SurgeryError, match="make no additions"):
+        add_lora(model, **options)
+    assert all(weight.requires_grad for weight in model.parameters())

@@ -69,6 +69,8 @@ def resize_embeddings(
     modules = _vocabulary(model, paths)
     rows = int(modules[0].weight.shape[0])
     _check_size(model, modules, size, rows)
+    if not noise >= 0:
+        raise SurgeryError(f"noise={noise} is no variance", next_step="give 0 or more")
     given = _check_sources(init, sources, size - rows, rows)
     generator = torch.Generator().manual_seed(seed)
 
@@ -214,15 +216,17 @@ def _count_anew(model: nn.Module, modules: Sequence[Any], rows: int, size: int) 
 
 
 def _check_size(model: nn.Module, modules: Sequence[Any], size: int, rows: int) -> None:
-    if size < 1:
+    if not isinstance(size, int) or size < 1:
         raise SurgeryError(
-            f"{size} is no number of tokens", where="size", next_step="give 1 or more"
+            f"{size!r} is no number of tokens", where="size", next_step="give 1 or more"
         )
+    generation = getattr(inner(model), "generation_config", None)
     special = {
         name: value
-        for config in configurations(model)
+        for config in [*configurations(model), *([generation] if generation else [])]
         for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
-        if isinstance(value := getattr(config, name, None), int) and size <= value < rows
+        for value in _ids(getattr(config, name, None))  # several may end a text
+        if size <= value < rows
     }
     for module in modules:
         index = getattr(module, "padding_idx", None)
@@ -235,6 +239,10 @@ def _check_size(model: nn.Module, modules: Sequence[Any], size: int, rows: int) 
             why=f"{name} is {value}",
             next_step=f"keep at least {max(special.values()) + 1} rows",
         )
+
+
+def _ids(value: Any) -> list[int]:
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, int)]
 
 
 def _check_sources(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 import transformers
@@ -78,6 +78,11 @@ def replace_head(
     if task not in TASKS:
         raise SurgeryError(f"there is no task {task!r}", next_step=nearest(task, TASKS))
     _check_labels(labels, task, path)
+    if problem_type is not None and problem_type not in get_args(ProblemType):
+        raise SurgeryError(
+            f"there is no problem type {problem_type!r}",
+            next_step=nearest(problem_type, get_args(ProblemType)),
+        )
     own = inner(model)
     if path is not None:
         return _in_place(model, own, path, labels, problem_type, seed)
@@ -89,6 +94,8 @@ def replace_head(
     kind = _class_for(own, task)
     config = copy.deepcopy(own.config)
     config.architectures = [kind.__name__]
+    if task.endswith("-lm") and not config.is_encoder_decoder and hasattr(config, "is_decoder"):
+        config.is_decoder = task == "causal-lm"  # else BERT would look ahead, as a causal model
     if labels is not None:
         _label(config, labels, problem_type, decides=task == "sequence-classification")
     if pad_token_id is not None:
@@ -167,7 +174,7 @@ def _class_for(model: PreTrainedModel, task: str) -> Any:
         raise SurgeryError(
             f"models of type {model.config.model_type!r} have no head for {task}",
             why=f"transformers has: {', '.join(kinds)}" if kinds else "transformers has none",
-            next_step="replace the last layer itself: path='lm_head'",
+            next_step=f"choose one of these: task={next(iter(kinds))!r}" if kinds else None,
         )
     found = kinds[task]
     return found[0] if isinstance(found, tuple) else found
@@ -185,7 +192,7 @@ def _carry_over(old: PreTrainedModel, new: PreTrainedModel) -> None:
         raise SurgeryError(
             f"the body of {described(old)} is not that of {described(new)}",
             why=f"they differ in {', '.join((missing + other)[:3]) or 'all names'}",
-            next_step="replace the last layer itself: path=…",
+            next_step="merge_lora(model) first, if it has low-rank additions",
         )
     target.load_state_dict({n: v for n, v in values.items() if n in wanted}, strict=False)
     new.tie_weights()
@@ -199,7 +206,8 @@ def _carry_over(old: PreTrainedModel, new: PreTrainedModel) -> None:
 
 def _check_labels(labels: int | Sequence[str] | None, task: str, path: str | None) -> None:
     needs = path is not None or task in _LABELLED
-    if isinstance(labels, str) or (not isinstance(labels, int) and labels and _twice(labels)):
+    named = None if isinstance(labels, int) else labels
+    if isinstance(labels, (str, bool, Mapping)) or (named and not _different_names(named)):
         raise SurgeryError("labels are a number or a list of different names", where="labels")
     count = labels if isinstance(labels, int) else len(labels or ())
     if needs and count < 1:
@@ -210,5 +218,5 @@ def _check_labels(labels: int | Sequence[str] | None, task: str, path: str | Non
         raise SurgeryError(f"a head for {task} has no labels", next_step="leave labels out")
 
 
-def _twice(labels: Sequence[str]) -> bool:
-    return len(set(labels)) < len(labels)
+def _different_names(labels: Sequence[str]) -> bool:
+    return all(isinstance(label, str) for label in labels) and len(set(labels)) == len(labels)

@@ -119,6 +119,8 @@ def _places(model: nn.Module, stack: Stack, layers: Sequence[int]) -> set[int]:
 
 
 def _place(model: nn.Module, stack: Stack, index: int) -> int:
+    if not isinstance(index, int):
+        raise SurgeryError(f"{index!r} is no place of a layer", next_step="give whole numbers")
     place = index + len(stack) if index < 0 else index
     if not 0 <= place < len(stack):
         raise SurgeryError(

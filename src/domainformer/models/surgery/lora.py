@@ -57,8 +57,8 @@ def add_lora(
 
     Raises:
         MissingExtraError: peft is not installed.
-        SurgeryError: There is no such layer, its weight is tied to another part's, or the model
-            has additions already.
+        SurgeryError: There is no such layer, its weight is tied to another part's, the model has
+            additions already, or a number is out of range.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
@@ -72,6 +72,11 @@ def add_lora(
         raise SurgeryError(
             f"{described(model)} has low-rank additions already",
             next_step="merge_lora(model) first, or undo them",
+        )
+    if not isinstance(rank, int) or rank < 1 or not 0 <= dropout < 1:
+        raise SurgeryError(
+            f"rank={rank} and dropout={dropout} make no additions",
+            next_step="give a rank of 1 or more, and a dropout of at least 0 and below 1",
         )
     places = _places(own, targets)
     settings = peft.LoraConfig(

@@ -77,7 +77,12 @@ def matches(name: str, pattern: Pattern) -> bool:
         >>> matches("h.1.attn.weight", "h.1"), matches("h.10.attn.weight", "*.1")
         (True, False)
     """
-    if not isinstance(pattern, str):
+    if not isinstance(pattern, (str, re.Pattern)):
+        raise SurgeryError(
+            f"{pattern!r} is no pattern",
+            next_step="give strings, one by one: freeze(model, 'a', 'b')",
+        )
+    if isinstance(pattern, re.Pattern):
         return pattern.search(name) is not None
     if pattern.startswith(_REGEX):
         return _compiled(pattern).search(name) is not None

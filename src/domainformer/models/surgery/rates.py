@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,10 +51,11 @@ def layerwise_learning_rates(
         [('2', 1.0, 0.1, 1), ('2', 1.0, 0.0, 1), ('1', 0.5, 0.1, 1), ('1', 0.5, 0.0, 1), \
 ('0', 0.25, 0.0, 1)]
     """
-    if not 0 < decay <= 1 or learning_rate <= 0:
+    if not (0 < decay <= 1 and 0 < learning_rate < math.inf and weight_decay >= 0):
         raise SurgeryError(
-            f"learning_rate={learning_rate} and decay={decay} make no rates",
-            next_step="give a positive rate, and a decay above 0 and at most 1",
+            f"learning_rate={learning_rate}, decay={decay} and weight_decay={weight_decay} make no "
+            "rates",
+            next_step="give a positive rate, a decay above 0 and at most 1, a weight decay from 0",
         )
     depths = depth_groups(model, order)
     decayed = decayed_weights(model)

@@ -54,7 +54,8 @@ def proven(model: nn.Module) -> Iterator[None]:
                 f"{described(model)} cannot be changed in this way",
                 why=f"its configuration would build another one: {wrong[0]}"
                 + (f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""),
-                next_step="nothing was changed; build the smaller model and copy its weights",
+                next_step="nothing was changed; take a head by its task where it is a head, or "
+                "build the wanted model and copy the weights",
             )
     except BaseException:
         point.undo()
