@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from domainformer.errors import TokenizerError
 
@@ -54,7 +55,8 @@ class SpecialTokens:
 
     def __post_init__(self) -> None:
         """Refuse what transformers would misread."""
-        extra = (self.extra,) if isinstance(self.extra, str) else tuple(self.extra)
+        given: Any = self.extra
+        extra = (given,) if isinstance(given, str) else tuple(given)
         object.__setattr__(self, "extra", extra)
         for token in (*self.by_role.values(), *self.extra):
             check_special_token(token)

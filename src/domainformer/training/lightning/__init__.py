@@ -2,6 +2,7 @@
 
 ::
 
+    sources.py        documents of a path, a list or a data set
     rows.py           TextRows: documents as rows, padded or packed; needs no Lightning
     loader.py         EpochLoader: batches by (seed, epoch, number), resumable in mid-epoch
     data_modules.py   SimpleDataModule, AdaptiveTokenizerDataModule: start here

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,9 @@ import numpy as np
 import torch
 
 from domainformer.artifacts import fingerprint
-from domainformer.data.text import Document, SplitBy, read_texts, split_text, text_fingerprint
+from domainformer.data.text import Document, SplitBy, split_text, text_fingerprint
 from domainformer.errors import (
     ConfigError,
-    DataError,
     FingerprintError,
     MissingExtraError,
     nearest,
@@ -33,6 +32,7 @@ from domainformer.tokenizers.language.adaptive import AdaptiveTokenizer
 from domainformer.tokenizers.language.view import TextView, view_of
 from domainformer.training.lightning.loader import EpochLoader
 from domainformer.training.lightning.rows import Collate, TextRows
+from domainformer.training.lightning.sources import documents_of, parts_of
 
 try:
     from lightning.pytorch import LightningDataModule
@@ -139,9 +139,9 @@ class SimpleDataModule(LightningDataModule):
         self._check_resumed()
 
     def _split(self) -> tuple[list[Document], list[Document]]:
-        train, given = _parts(self.source, self.text_column)
+        train, given = parts_of(self.source, self.text_column)
         if not isinstance(self.validation, int | float):
-            return train, _documents(self.validation, self.text_column)
+            return train, documents_of(self.validation, self.text_column)
         if given is not None:
             return train, given
         by = self.split_by
@@ -336,51 +336,6 @@ def _collate(collator: Collator, rows: list[Any]) -> dict[str, Any]:
     kept = {name: batch[name] for name in _TENSORS if name in batch}
     # transformers looks for packed texts only where there is neither a mask nor a cache.
     return kept | {"use_cache": False} if collator.packed else kept
-
-
-def _parts(source: Any, column: str) -> tuple[list[Document], list[Document] | None]:
-    """Training texts, and validation texts where the source brings some."""
-    if isinstance(source, Mapping):
-        if "train" not in source:
-            raise DataError(
-                "the data set has no part 'train'", why=f"it has {', '.join(map(str, source))}"
-            )
-        validation = source.get("validation")
-        given = None if validation is None else _documents(validation, column)
-        return _documents(source["train"], column), given
-    return _documents(source, column), None
-
-
-def _documents(source: Any, column: str) -> list[Document]:
-    """The texts of a path, a list or a data set of Hugging Face."""
-    if isinstance(source, str | Path):
-        return read_texts(source)
-    columns = getattr(source, "column_names", None)
-    if columns is not None:
-        if column not in columns:
-            raise DataError(
-                f"the data set has no column {column!r}",
-                next_step=nearest(column, columns) or "set text_column",
-            )
-        source = source[column]
-    if not isinstance(source, Iterable):
-        raise DataError(
-            f"{type(source).__name__} is no source of texts",
-            next_step="give a path, a list of texts, or a data set of Hugging Face",
-        )
-    documents = []
-    for number, item in enumerate(source):
-        # A streamed data set gives rows, and has no columns to ask for.
-        text = item.get(column) if isinstance(item, Mapping) else item
-        if isinstance(text, Document):
-            documents.append(text)
-        elif isinstance(text, str):
-            documents.append(Document(f"text {number}", text))
-        else:
-            raise DataError(f"text {number} is {type(text).__name__}", next_step="give texts")
-    if not documents:
-        raise DataError("there are no texts", next_step="check the source")
-    return documents
 
 
 def _ids_fingerprint(rows: TextRows) -> str:
