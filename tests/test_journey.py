@@ -86,7 +86,7 @@ def gpt2():
 def t5():
     return T5ForConditionalGeneration(
         T5Config(
-            vocab_size=V, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2,
+            vocab_size=V, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
             decoder_start_token_id=0,
         )
     )  # fmt: skip
