@@ -64,6 +64,8 @@ class Tiny(nn.Module):
         h = x + self.mix(past)
         if fault == "sees the next token":
             h = h + x.roll(-1, 1)
+        if fault == "reads the answers while it learns" and self.training:
+            h = h + x.roll(-1, 1)
         if fault == "mixes rows":
             h = h + h.mean(0)
         if fault == "hidden randomness":

@@ -14,6 +14,7 @@ SABOTAGE = {
     "detached head": ("gradients", "fail"),
     "spare module": ("modules_called", "fail"),
     "sees the next token": ("causality", "fail"),
+    "reads the answers while it learns": ("causality_in_training", "fail"),
     "mixes rows": ("batch_invariance", "fail"),
     "constant matrix": ("weights", "fail"),
     "twin layers": ("weights", "warn"),
@@ -102,6 +103,7 @@ def test_a_classifier_is_asked_what_it_can_be_asked(pretrained):
     assert not report.failures, report.failures
     assert {one.name for one in report if one.status == "skip"} == {
         "causality",
+        "causality_in_training",
         "cache",
     }
     assert report["overfit_one_batch"].passed

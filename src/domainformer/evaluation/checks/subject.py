@@ -22,9 +22,13 @@ from torch.nn import functional as F
 from domainformer.export.inputs import InputSpec, draw_all
 from domainformer.models.universal.aliases import Role
 from domainformer.models.universal.binding import IGNORED_LABEL, BoundModel
-from domainformer.models.universal.probes import Advance
+from domainformer.models.universal.probes import Advance, PaddedAdvance
 from domainformer.models.universal.probing import draw_tokens
-from domainformer.models.universal.verification import advance_of, runner_of
+from domainformer.models.universal.verification import (
+    advance_of,
+    padded_advance_of,
+    runner_of,
+)
 
 Kind = Literal["causal", "bidirectional", "encoder-decoder", "classifier"]
 Batch = dict[str, torch.Tensor]
@@ -51,11 +55,13 @@ class Subject(nn.Module, abc.ABC):
         kind: Which of the four it is.
         causal: Whether logits at t are to depend on tokens up to t alone.
         takes_mask: Whether it looks at an attention mask.
+        takes_positions: Whether it is told positions.
     """
 
     kind: Kind
     causal: bool
     takes_mask = True
+    takes_positions = False
 
     def __init__(
         self, model: nn.Module, *, vocab_size: int, declared: str, longest: int | None
@@ -106,6 +112,10 @@ class Subject(nn.Module, abc.ABC):
         """The model with its cache; None where it has none."""
         return None
 
+    def padded_advance(self) -> PaddedAdvance | None:
+        """The model with its cache and a mask, as ``generate`` calls it; None where it has none."""
+        return None
+
     def copied(self) -> Self:
         """A copy that may be trained, in evaluation mode, all its parameters as trainable as here.
 
@@ -148,6 +158,7 @@ class LanguageModel(Subject):
         self.causal = causal
         self.kind = "causal" if causal else "bidirectional"
         self.takes_mask = bound.takes(Role.MASK)
+        self.takes_positions = bound.takes(Role.POSITIONS)
         self.mask_id = vocab_size - 1 if mask_id is None else mask_id
 
     def forward(
@@ -183,6 +194,10 @@ class LanguageModel(Subject):
     def advance(self) -> Advance | None:
         """The model with its cache."""
         return advance_of(self.bound) if self.causal else None
+
+    def padded_advance(self) -> PaddedAdvance | None:
+        """The model with its cache and a mask."""
+        return padded_advance_of(self.bound) if self.causal else None
 
 
 class EncoderDecoder(Subject):

@@ -71,6 +71,16 @@ def check_causality(context: Context) -> CheckResult:
     return dataclasses.replace(found, status="skip", reason=why, remedy=None)
 
 
+def check_causality_in_training(context: Context) -> CheckResult:
+    """As causality, in the mode in which the loss is taken."""
+    subject = context.subject
+    if not subject.causal:
+        raise Unanswerable(f"it may read both ways: {subject.declared}")
+    with stirred(subject, seed=context.seed):
+        found = probes.probe_causality_in_training(subject, subject, **context.asked)
+    return _with_a_way_out(found) if found.failed else found
+
+
 def check_batch_invariance(context: Context) -> CheckResult:
     """A row gives the same logits alone and beside others."""
     subject = context.subject
@@ -84,7 +94,12 @@ def check_cache(context: Context) -> CheckResult:
     if not subject.causal:
         raise Unanswerable(f"it generates nothing that a cache could serve: {subject.declared}")
     with stirred(subject, seed=context.seed), at_rest(subject), torch.no_grad():
-        return probes.probe_cache(subject, subject.advance(), **context.asked_there)
+        return probes.probe_cache(
+            subject,
+            subject.advance(),
+            padded=subject.padded_advance(),
+            **context.asked_there,
+        )
 
 
 def check_padding(context: Context) -> CheckResult:
@@ -98,7 +113,12 @@ def check_padding(context: Context) -> CheckResult:
     with stirred(subject, seed=context.seed), at_rest(subject):
         for length in lengths:
             asked["length"] = length
-            found = probes.probe_padding_invariance(subject, **asked, takes_mask=subject.takes_mask)
+            found = probes.probe_padding_invariance(
+                subject,
+                **asked,
+                takes_mask=subject.takes_mask,
+                takes_positions=subject.takes_positions,
+            )
             if found.failed:
                 return dataclasses.replace(found, reason=f"{found.reason} (rows of {length})")
             if worst is None or (found.value or 0.0) > (worst.value or 0.0):
