@@ -215,9 +215,7 @@ def load_bundle(
     check_fingerprints(folder, facts, config, tokenizer, merges, schema)
     model_class = _model_class(folder, facts)
     with without_progress_bar():
-        model = model_class.from_pretrained(
-            folder, config=config, dtype=dtype or "auto", **options
-        )
+        model = model_class.from_pretrained(folder, config=config, dtype=dtype or "auto", **options)
     if device is not None:
         model.to(device)
     model.eval()
