@@ -11,12 +11,12 @@ export HF_HUB_OFFLINE := 1
 # Compiled tests are kept: without them each process of the tests rewrites every file again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow conformance lint types layers quick notebooks format clean
+.PHONY: demo test engines test-slow conformance lint types layers quick notebooks format clean
 
 demo: $(STAMP)
 	$(BIN)/domainformer quickstart --output runs/demo --overwrite
 
-test: lint types layers quick
+test: lint types layers quick engines
 
 # torch first and pinned: a looser requirement would let another package pull a second build of it.
 $(STAMP): pyproject.toml constraints.txt
@@ -39,6 +39,10 @@ layers: $(STAMP)
 # Files run as they are found: the many short doctests come last, so that both end together.
 quick: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
+
+# Real Ray, real Spark and whole notebooks: what starts another program, apart from the quick ones.
+engines: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m engines --durations=5 tests
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -q -m slow --durations=15

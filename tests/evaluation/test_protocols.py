@@ -13,7 +13,8 @@ from domainformer.data import EventTable
 from domainformer.errors import DataError
 from domainformer.evaluation import metrics
 from domainformer.evaluation.comparison import FoldPrediction, evaluate_predictions
-from domainformer.evaluation.leaks import check_features, check_leaks
+from domainformer.evaluation.leaks import _error, check_features, check_leaks
+from domainformer.evaluation.metrics import auroc
 from domainformer.evaluation.protocols import (
     Calibrated,
     NestedChoice,
@@ -238,6 +239,29 @@ def test_a_planted_answer_is_caught(answer):
     assert kinds_of(task, planted) == {("answer", "planted")}
     with pytest.raises(DataError, match=r"leaks were found(.|\n)*planted"):
         check_leaks(task, planted)
+
+
+def test_a_strong_honest_feature_of_few_examples_is_no_answer():
+    """An AUROC of .992 that chance explains; ten times as sharp it is evidence."""
+    task = toy()
+    labels = task.examples["label"].to_numpy()
+    noise = np.random.default_rng(0).normal(size=len(labels))
+    strong, sharp = (pl.Series(labels + spread * noise) for spread in (0.3, 0.03))
+    assert auroc(labels, strong.to_numpy()) > 0.99
+    assert kinds_of(task, task.examples.select("example", sharp=sharp)) == {("answer", "sharp")}
+    planted = task.examples.select("example", strong=strong)
+    assert kinds_of(task, planted) == set()
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_the_error_of_an_auroc_is_that_of_many_samples(n):
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 4 == 0
+    drawn = [auroc(y, rng.normal(size=n) + 2.5 * y) for _ in range(400)]
+    told = np.mean([_error(one, y, "binary") for one in drawn])
+    # Hanley and McNeil are careful: their curve is steeper than that of two normals.
+    assert 1.0 <= told / np.std(drawn) < 1.6
+    assert _error(1.0, y, "binary") == _error(0.995, y, "multiclass") == 0.0
 
 
 def test_an_answer_in_static_columns_is_caught():

@@ -40,7 +40,7 @@ def stream_texts(source: str | Path, *, part: int = _PART) -> Iterator[Document]
         >>> path = Path(tempfile.mkdtemp()) / "a.txt"
         >>> _ = path.write_text("to be or not")
         >>> [(document.text, document.start) for document in stream_texts(path, part=7)]
-        [('to', 0), (' be or', 2), (' not', 8)]
+        [('to be', 0), (' or', 5), (' not', 8)]
     """
     for path, name in text_files(source):
         yield from _parts(path, name, part)

@@ -160,7 +160,8 @@ def is_text_tokenizer(path: Path) -> bool:
     """Whether a path may hold a tokenizer of plain text, and is none of events."""
     if path.is_dir():
         names = {entry.name for entry in path.iterdir()}
-        return "domain_tokenizer.json" not in names and bool(
+        # Either of them is of a tokenizer of events, whole or not.
+        return not names & {"domain_tokenizer.json", "schema.yaml"} and bool(
             names & {STATE_FILE, "tokenizer.json", "tokenizer_config.json", "vocab.json"}
             or any(name.endswith((".model", ".tiktoken")) for name in names)
         )
