@@ -11,12 +11,12 @@ export HF_HUB_OFFLINE := 1
 # Compiled tests are kept: without them each process of the tests rewrites every file again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test engines test-slow conformance lint types layers quick notebooks format clean
+.PHONY: demo test integration test-slow conformance lint types layers quick notebooks format clean
 
 demo: $(STAMP)
 	$(BIN)/domainformer quickstart --output runs/demo --overwrite
 
-test: lint types layers quick engines
+test: lint types layers quick integration
 
 # torch first and pinned: a looser requirement would let another package pull a second build of it.
 $(STAMP): pyproject.toml constraints.txt
@@ -40,9 +40,9 @@ layers: $(STAMP)
 quick: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
-# Real Ray, real Spark and whole notebooks: what starts another program, apart from the quick ones.
-engines: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m engines --durations=5 tests
+# What starts another program (Ray, Spark, a hub, killed trainings, exporters) or runs a whole chain.
+integration: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile -m integration --durations=5 tests
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -q -m slow --durations=15

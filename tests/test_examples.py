@@ -27,7 +27,7 @@ def _text(cell):
     )
 
 
-@pytest.mark.engines
+@pytest.mark.integration
 @pytest.mark.parametrize("name", execute.NOTEBOOKS)
 def test_notebooks_run_from_the_first_cell_to_the_last(name, monkeypatch, tmp_path):
     monkeypatch.setenv("DOMAINFORMER_SMALL", "1")

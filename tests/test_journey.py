@@ -230,6 +230,7 @@ def travel(journey, folder, formats):
         np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", JOURNEYS)
 def test_checked_changed_trained_saved_loaded_exported(name, tmp_path):
     travel(JOURNEYS[name], tmp_path, ["pt2"])

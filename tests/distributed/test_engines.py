@@ -14,7 +14,7 @@ from domainformer.errors import DataError
 from .conftest import KEYS, SCHEMA, digests, write_files
 
 pytestmark = [
-    pytest.mark.engines,
+    pytest.mark.integration,
     pytest.mark.usefixtures("many_units"),
     # Ray and Spark leave sockets and files to the collector, and use what Python will drop.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

@@ -55,12 +55,14 @@ def peaks(tables, tmp_path, tokenizer, how):
     return found
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_flat(tables, tmp_path, tokenizer):
     small, large = peaks(tables, tmp_path, tokenizer, "files")
     assert large - small < 24, (small, large)
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_whole_table_would_not_stay_flat(tables, tmp_path, tokenizer):
     """The sabotage twin: the measure does see a table that is held whole."""

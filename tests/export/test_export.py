@@ -241,6 +241,7 @@ def test_a_classifier_and_an_embedding(tmp_path):
         export_model(model.model, tmp_path / "no", formats=["pt2"])
 
 
+@pytest.mark.integration
 def test_two_sequences_of_different_length(tmp_path):
     config = T5Config(vocab_size=20, num_layers=1, d_model=8, num_heads=2, d_kv=4, d_ff=8)
     model = T5ForConditionalGeneration(config).eval()

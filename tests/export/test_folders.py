@@ -84,6 +84,7 @@ def histories(tokenizer):
     return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
 
+@pytest.mark.integration
 def test_a_fusion_folder_scales_numbers_in_the_graph(tokenizer, tmp_path):
     """Quantile scaling, missing numbers, unknown categories, somebody without events: as ONNX."""
     draw = np.random.default_rng(0)
@@ -138,6 +139,7 @@ def test_a_fusion_folder_scales_numbers_in_the_graph(tokenizer, tmp_path):
     )
 
 
+@pytest.mark.integration
 def test_a_classification_bundle_in_eight_bits(tokenizer, tmp_path):
     """Its head is a linear layer, whose weights the quantiser turns round."""
     kind = DomainTransformerForSequenceClassification

@@ -305,6 +305,7 @@ def test_new_tokens_keep_the_tie(tmp_path):
     assert model(torch.tensor([[49]])).logits.shape == (1, 1, 50)
 
 
+@pytest.mark.integration
 def test_a_saved_folder_opens_where_domainformer_is_not_installed(tmp_path):
     (ids,) = histories(8)
     for cls in (DomainTransformerForCausalLM, DomainTransformerForSequenceClassification):

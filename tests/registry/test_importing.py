@@ -122,6 +122,7 @@ def hub(saved_once):
     return hub
 
 
+@pytest.mark.integration
 def test_the_hub_gives_one_commit_and_nothing_unsafe(hub, tmp_path):
     sources = [
         ("org/tiny", "qwen", "v1"),

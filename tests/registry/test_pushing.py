@@ -32,6 +32,7 @@ except RegistryError as error:
 """
 
 
+@pytest.mark.integration
 def test_there_and_back(saved_once, tmp_path):
     hub = loopback.Hub()
     leftover = saved_once / "qwen2" / "training_args.bin"

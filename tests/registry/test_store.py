@@ -70,6 +70,7 @@ def write_at_once(root, writers, entries, broken="no"):
     return subprocess.run(list(map(str, command)), capture_output=True, text=True)
 
 
+@pytest.mark.integration
 def test_sixteen_writers_at_once_lose_nothing(memory):
     done = write_at_once(memory, writers=16, entries=40)
     assert done.returncode == 0, done.stderr

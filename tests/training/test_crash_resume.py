@@ -27,6 +27,7 @@ def kill_and_resume(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.integration
 def test_two_kills():
     assert "2 kills; final weights identical" in kill_and_resume("--kills", "2", "--steps", "30")
 

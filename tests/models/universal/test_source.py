@@ -87,6 +87,7 @@ assert not [name for name in os.environ if "TOKEN" in name or "PROXY" == name[:5
 """
 
 
+@pytest.mark.integration
 def test_a_file_runs_without_network_processes_and_files(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     kept, there = tmp_path / "kept", tmp_path / "there"
