@@ -9,6 +9,7 @@ import torch
 
 from domainformer.errors import ExportError
 from domainformer.export.onnx import quiet
+from domainformer.export.parity import as_tuple
 from domainformer.export.subject import Subject
 from domainformer.models.universal.probing import told
 
@@ -69,5 +70,4 @@ class ProgramFile:
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         """Outputs in order."""
         with torch.no_grad():
-            output = self.module(*inputs.values())
-        return [output] if isinstance(output, torch.Tensor) else list(output)
+            return list(as_tuple(self.module(*inputs.values())))

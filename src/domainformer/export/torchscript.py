@@ -14,6 +14,7 @@ import torch
 
 from domainformer.errors import ExportError
 from domainformer.export.onnx import quiet
+from domainformer.export.parity import as_tuple
 from domainformer.export.subject import Subject
 from domainformer.models.universal.probing import told
 
@@ -61,5 +62,4 @@ class ScriptFile:
     def __call__(self, inputs: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         """Outputs in order."""
         with quiet(), torch.no_grad():
-            output = self.module(*inputs.values())
-        return [output] if isinstance(output, torch.Tensor) else list(output)
+            return list(as_tuple(self.module(*inputs.values())))

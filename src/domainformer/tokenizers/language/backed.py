@@ -12,6 +12,7 @@ The folder is what `AutoTokenizer.from_pretrained` reads, with equal ids.
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -36,7 +37,7 @@ FILES = (TOKENIZER_FILE, CONFIG_FILE, STATE_FILE)
 REMEDY = "restore the folder from a copy, or make and save the tokenizer again"
 
 
-class TextTokenizerBase:
+class TextTokenizerBase(abc.ABC):
     """A `tokenizers.Tokenizer` with named special tokens, and a folder of its own.
 
     Args:
@@ -219,8 +220,9 @@ class TextTokenizerBase:
         return tokenizer
 
     @classmethod
+    @abc.abstractmethod
     def _restore(cls, backend: Tokenizer, state: dict[str, Any]) -> Self:
-        raise NotImplementedError
+        """A tokenizer of its backend and what ``write_files`` has written beside it."""
 
 
 def read_state(folder: Path, kind: str) -> dict[str, Any]:
