@@ -17,6 +17,7 @@ Each says what is wrong, where it is (file, row, column), why, and the next step
     │   └── FingerprintError            parts that were not made for each other
     ├── AdapterError                    a model of the user's own cannot be adapted as it is
     │   └── UnresolvedInput             an argument of its forward has no source
+    ├── VisionError                     a vision-language model, or inputs of one, for compression
     ├── ExportError                     a model that another format cannot hold as it is
     ├── ComparisonError                 runs that cannot be set beside each other
     └── MissingExtraError (ImportError) an optional dependency is not installed
@@ -140,6 +141,10 @@ class UnresolvedInput(AdapterError):  # noqa: N818 - the name says what it is
         if next_step is None and self.candidates:
             next_step = f"candidates: {', '.join(self.candidates)}"
         super().__init__(what, where=where, why=why, next_step=next_step)
+
+
+class VisionError(DomainformerError):
+    """A vision-language model, or what it was given, does not allow its tokens to be compressed."""
 
 
 class ExportError(DomainformerError):
