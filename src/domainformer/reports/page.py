@@ -21,6 +21,8 @@ from domainformer.version import __version__
 REPORT_FILE = "report.html"
 # Nothing may be loaded and nothing may run, whatever a category is called.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+# Pictures that lie in the page itself: still nothing is loaded.
+_PICTURES = "; img-src data:"
 _PARTS = (
     ("data", "Data", sections.data_section),
     ("tokens", "Tokens", sections.vocabulary_section),
@@ -90,22 +92,24 @@ def render(run: Collected) -> str:
     return document(run.record.name, body)
 
 
-def document(title: str, body: Markup) -> str:
+def document(title: str, body: Markup, *, pictures: bool = False) -> str:
     """A self-contained page as HTML text.
 
     Args:
         title: Of the window.
         body: All that is on it.
+        pictures: Pictures are embedded in it (as ``data:``), and may be shown.
     """
-    return "<!doctype html>\n" + tag("html", _head(title), tag("body", body), lang="en") + "\n"
+    head = _head(title, _POLICY + _PICTURES * pictures)
+    return "<!doctype html>\n" + tag("html", head, tag("body", body), lang="en") + "\n"
 
 
-def _head(title: str) -> Markup:
+def _head(title: str, policy: str) -> Markup:
     style = resources.files("domainformer.reports").joinpath("style.css").read_text("utf-8")
     return tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", f"{title} · domainformer"),
         tag("style", trusted(style)),
