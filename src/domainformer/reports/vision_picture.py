@@ -215,7 +215,7 @@ def _kept(sight: Sight, panel: Panel, name: str) -> Markup:
             vector_effect="non-scaling-stroke",
         ),
     ]
-    title = panel.title or f"{len(kept)} of {tokens} tokens ({share(len(kept) / tokens)})"
+    title = panel.title or f"{len(kept)} of {tokens} ({share(len(kept) / tokens)})"
     label = f"{len(kept)} of {tokens} patches kept"
     return _panel(drawn, height, width, [title, *_said(sight, panel.answer)], label)
 
