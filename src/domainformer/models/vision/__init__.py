@@ -1,5 +1,12 @@
 """Relevance-aware compression of image tokens for vision-language models."""
 
+from domainformer.models.vision.allocator import TokenAllocator, top_tokens
+from domainformer.models.vision.balancer import Balanced, TensionBalancer
+from domainformer.models.vision.budget import BudgetCalculator
+from domainformer.models.vision.compressor import CompressorConfig, RelevanceCompressor, Scored
+from domainformer.models.vision.coupling import CouplingScorer
+from domainformer.models.vision.gates import TemperatureSchedule, open_gate, threshold_gate
+from domainformer.models.vision.merging import Merged, merge_dropped
 from domainformer.models.vision.request import (
     CompressionRequest,
     Grid,
@@ -7,5 +14,29 @@ from domainformer.models.vision.request import (
     Selection,
     TokenSelector,
 )
+from domainformer.models.vision.scorers import InformationScorer, SalienceScorer, Scorer
 
-__all__ = ["CompressionRequest", "Grid", "ImageTokens", "Selection", "TokenSelector"]
+__all__ = [
+    "CompressionRequest",
+    "Grid",
+    "ImageTokens",
+    "Selection",
+    "TokenSelector",
+    "CompressorConfig",
+    "RelevanceCompressor",
+    "Scored",
+    "Scorer",
+    "InformationScorer",
+    "SalienceScorer",
+    "CouplingScorer",
+    "TensionBalancer",
+    "Balanced",
+    "BudgetCalculator",
+    "TokenAllocator",
+    "top_tokens",
+    "threshold_gate",
+    "open_gate",
+    "TemperatureSchedule",
+    "merge_dropped",
+    "Merged",
+]

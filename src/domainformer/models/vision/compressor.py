@@ -1,0 +1,294 @@
+"""``RelevanceCompressor``: the learned choice of image tokens, from what is known to what stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from domainformer.errors import ConfigError, InputError, nearest
+from domainformer.models.vision.allocator import TokenAllocator, top_tokens
+from domainformer.models.vision.balancer import TensionBalancer
+from domainformer.models.vision.budget import BudgetCalculator, BudgetRule
+from domainformer.models.vision.coupling import CouplingScorer
+from domainformer.models.vision.layout import TokenLayout, pad, raster_positions
+from domainformer.models.vision.merging import merge_dropped
+from domainformer.models.vision.request import CompressionRequest, Selection
+from domainformer.models.vision.scorers import InformationScorer, SalienceScorer, Scorer
+
+SCORERS = ("information", "salience", "coupling")
+
+
+@dataclass(frozen=True)
+class CompressorConfig:
+    """What a :class:`RelevanceCompressor` is built from.
+
+    Args:
+        feature_size: D, of the image tokens that the tower gives to the language model.
+        query_size: E, of the language model's text embeddings; None: D, as in most models.
+        width: of the coupling network; even, divisible by ``heads``.
+        heads: of the coupling network.
+        scorers: which ways of knowing are balanced, of ``information``, ``salience``, ``coupling``.
+        use_query: False builds the control that never sees the question.
+        min_tokens: fewest tokens per image where the budget is dynamic.
+        max_tokens: most tokens per image where the budget is dynamic.
+        budget_rule: how many tokens a dynamic budget takes, see :class:`BudgetCalculator`.
+        share: of relevance to keep by the rule ``mass``.
+        merge: average dropped tokens into the most similar kept one.
+
+    Raises:
+        ConfigError: an impossible value, told with its name.
+
+    Example:
+        >>> config = CompressorConfig(feature_size=128, min_tokens=4)
+        >>> CompressorConfig.from_json(config.to_json()) == config
+        True
+    """
+
+    feature_size: int
+    query_size: int | None = None
+    width: int = 64
+    heads: int = 4
+    scorers: tuple[str, ...] = SCORERS
+    use_query: bool = True
+    min_tokens: int = 64
+    max_tokens: int = 400
+    budget_rule: BudgetRule = "gate"
+    share: float = 0.9
+    merge: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scorers", tuple(self.scorers))
+        for size in ("feature_size", "query_size"):
+            value = getattr(self, size)
+            if value is not None and value < 1:
+                raise ConfigError(f"{size} must be at least 1", why=f"it is {value}")
+        for scorer in self.scorers:
+            if scorer not in SCORERS:
+                raise ConfigError(
+                    f"there is no scorer {scorer!r}", next_step=nearest(scorer, SCORERS)
+                )
+        if not self.scorers or len(set(self.scorers)) < len(self.scorers):
+            raise ConfigError(
+                "a compressor needs at least one scorer, and each once", why=f"{self.scorers}"
+            )
+        _ = self.calculator, self.allocator  # which check their own values
+
+    @property
+    def calculator(self) -> BudgetCalculator:
+        """How many tokens an image gets where the request does not say."""
+        return BudgetCalculator(self.budget_rule, self.share)
+
+    @property
+    def allocator(self) -> TokenAllocator:
+        """Within which bounds."""
+        return TokenAllocator(self.min_tokens, self.max_tokens)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values that JSON can hold."""
+        return {**asdict(self), "scorers": list(self.scorers)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CompressorConfig:
+        """From plain values; a name that it does not know is an error."""
+        known = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ConfigError(
+                    f"a compressor has no setting {name!r}", next_step=nearest(name, known)
+                )
+        if "feature_size" not in values:
+            raise ConfigError("a compressor's configuration must tell feature_size")
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """As JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> CompressorConfig:
+        """From JSON text."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError("a compressor's configuration is not JSON", why=str(error)) from error
+        return cls.from_dict(values)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Differentiable scores of a batch, and how they were mixed.
+
+    Args:
+        scores: one ``[K_i]`` float32 per image; above 0: relevant by itself.
+        weights: ``[N, S]``, the weight of each scorer per image.
+        scorers: the scorers' names, in the order of ``weights``.
+    """
+
+    scores: tuple[Tensor, ...]
+    weights: Tensor
+    scorers: tuple[str, ...]
+
+    @property
+    def mixing(self) -> tuple[dict[str, float], ...]:
+        """The weights by name, per image."""
+        rows = self.weights.detach().tolist()
+        return tuple(dict(zip(self.scorers, row, strict=True)) for row in rows)
+
+
+class RelevanceCompressor(nn.Module):
+    """Scores an image's tokens for a question, and keeps the best: the learned ``TokenSelector``.
+
+    ::
+
+        features, question ─▶ information, salience, coupling ─▶ balance ─▶ scores
+                                                       budget ─▶ allocate ─▶ kept indices
+
+    :meth:`score` is differentiable and is trained through a gate
+    (:func:`~domainformer.models.vision.gates.threshold_gate`); :meth:`select` is hard. An image's
+    scores depend on its own tokens and question alone, whatever else is in the batch.
+
+    Args:
+        config: what it is built from.
+
+    Example:
+        >>> from domainformer.models.vision import ImageTokens
+        >>> compressor = RelevanceCompressor(CompressorConfig(feature_size=16, width=16))
+        >>> images = ImageTokens((torch.randn(12, 16),), grids=((3, 4),), rows=(0,))
+        >>> request = CompressionRequest(images, queries=(torch.randn(5, 16),), budgets=(4,))
+        >>> compressor.select(request).counts
+        (4,)
+    """
+
+    def __init__(self, config: CompressorConfig) -> None:
+        super().__init__()
+        self.config = config
+        size, query_size = config.feature_size, config.query_size or config.feature_size
+        self.query_size = query_size
+        build: dict[str, Callable[[], Scorer]] = {
+            "information": lambda: InformationScorer(size),
+            "salience": lambda: SalienceScorer(size),
+            "coupling": lambda: CouplingScorer(
+                size, query_size, config.width, config.heads, use_query=config.use_query
+            ),
+        }
+        self.scorers = nn.ModuleDict({name: build[name]() for name in config.scorers})
+        self.balancer = TensionBalancer(query_size, config.scorers, use_query=config.use_query)
+
+    def score(self, request: CompressionRequest) -> Scored:
+        """Scores of every token, differentiable in the compressor's parameters.
+
+        Raises:
+            InputError: a request that contradicts itself or this compressor, or a question
+                without a word.
+        """
+        self._check(request)
+        parameter = self.balancer.mixing.weight
+        device, dtype = parameter.device, parameter.dtype
+        features, mask = pad([each.to(device, dtype) for each in request.images.features])
+        queries, query_mask = pad([each.to(device, dtype) for each in request.queries])
+        positions, _ = pad([raster_positions(grid, device) for grid in request.images.grids])
+        layout = TokenLayout.of(mask, positions)
+        known = [
+            scorer.score(features, queries, query_mask, layout).float()
+            for scorer in self._scorers()
+        ]
+        balanced = self.balancer(
+            torch.stack(known, dim=1), queries, mask=mask, query_mask=query_mask
+        )
+        counts = request.images.counts
+        scores = tuple(row[:count] for row, count in zip(balanced.scores, counts, strict=True))
+        return Scored(scores, balanced.weights, self.config.scorers)
+
+    @torch.no_grad()
+    def select(self, request: CompressionRequest) -> Selection:
+        """Keep the highest scores: as many as ``request.budgets`` says, or as relevance asks.
+
+        A given budget is obeyed as far as the image has tokens; a dynamic one stays within
+        ``min_tokens`` and ``max_tokens``.
+
+        Raises:
+            InputError: as :meth:`score`, or scores that are not finite.
+        """
+        scored = self.score(request)
+        if not bool(torch.isfinite(torch.cat(scored.scores)).all()):
+            raise InputError(
+                "the scores of image tokens are not finite numbers",
+                why="the tower's features, the text embeddings or the weights hold NaN or infinity",
+                next_step="look at the features first; a half-precision tower may overflow",
+            )
+        if request.budgets is not None:
+            kept = tuple(
+                top_tokens(score, budget)
+                for score, budget in zip(scored.scores, request.budgets, strict=True)
+            )
+        else:
+            padded, mask = pad(scored.scores)
+            budgets = self.config.calculator(padded, mask).tolist()
+            kept = self.config.allocator(scored.scores, budgets)
+        features, deepstack = self._merged(request, kept) if self.config.merge else (None, None)
+        return Selection(kept, features, deepstack, scored.scores, scored.mixing)
+
+    def _scorers(self) -> list[Scorer]:
+        return [scorer for scorer in self.scorers.values() if isinstance(scorer, Scorer)]
+
+    def _merged(
+        self, request: CompressionRequest, kept: tuple[Tensor, ...]
+    ) -> tuple[tuple[Tensor, ...], tuple[tuple[Tensor, ...], ...] | None]:
+        """The kept features with the dropped ones averaged in, and the deepstack by layer."""
+        images = request.images
+        merged = [
+            merge_dropped(
+                feature,
+                index.to(feature.device),
+                deepstack=[layer[image] for layer in images.deepstack],
+            )
+            for image, (feature, index) in enumerate(zip(images.features, kept, strict=True))
+        ]
+        features = tuple(each.features for each in merged)
+        layers = range(len(images.deepstack))
+        deepstack = tuple(tuple(each.deepstack[layer] for each in merged) for layer in layers)
+        return features, deepstack or None
+
+    def _check(self, request: CompressionRequest) -> None:
+        images, queries = request.images, request.queries
+        count = len(images.features)
+        budgets = count if request.budgets is None else len(request.budgets)
+        if not count or not count == len(images.grids) == len(queries) == budgets:
+            raise InputError(
+                "a compression request needs one grid, question and budget per image",
+                why=f"{count} images, {len(images.grids)} grids, {len(queries)} questions, "
+                f"{budgets} budgets",
+            )
+        for index, (feature, grid, query) in enumerate(
+            zip(images.features, images.grids, queries, strict=True)
+        ):
+            self._check_image(f"image {index}", feature, grid, query)
+
+    def _check_image(
+        self, where: str, feature: Tensor, grid: tuple[int, int], query: Tensor
+    ) -> None:
+        rows, columns = grid
+        if tuple(feature.shape) != (rows * columns, self.config.feature_size) or not len(feature):
+            raise InputError(
+                "the image's features do not fit its grid or this compressor",
+                where=where,
+                why=f"features {tuple(feature.shape)}, grid {rows} × {columns}, "
+                f"feature_size {self.config.feature_size}",
+            )
+        if query.dim() != 2 or query.shape[-1] != self.query_size:
+            raise InputError(
+                "the question's embeddings do not fit this compressor",
+                where=where,
+                why=f"they are {tuple(query.shape)}; it wants [words, {self.query_size}]",
+            )
+        if not len(query) and self.config.use_query:
+            raise InputError(
+                "the question has no word to choose image tokens for",
+                where=where,
+                next_step="ask a question, or use a selector that reads none",
+            )

@@ -1,0 +1,192 @@
+"""The way of knowing that reads the question: which tokens does it ask about?
+
+Shape legend: N images, K tokens, D features, Q words, E query features, W width, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from domainformer.errors import ConfigError
+from domainformer.models.vision.layout import CENTRE, OFFSETS, TokenLayout, standardise
+from domainformer.models.vision.scorers import Scorer
+
+
+def sinusoids(positions: Tensor, width: int, longest: float = 100.0) -> Tensor:
+    """Sines and cosines of integer positions, ``[..., width]``.
+
+    ::
+
+        sin(p / longest^(2i / width)),  cos(p / longest^(2i / width))
+
+    Grids and questions are short, so the wavelengths end at 2π · 100 and not at 2π · 10 000: more
+    of them tell row 3 from row 4.
+
+    Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, section 3.5.
+    """
+    rates = longest ** -(torch.arange(0, width, 2, device=positions.device) / width)
+    angles = positions.unsqueeze(-1) * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class QueryEncoder(nn.Module):
+    """The question's words, each in the light of the others: ``[N, Q, E] -> [N, Q, W]``.
+
+    One pre-norm layer of self-attention over words that know their position and the word before
+    them: "red on blue" is another question than "blue on red", and in "row 3, column 5" each
+    number belongs to the word before it.
+
+    Args:
+        query_size: E, of the language model's text embeddings.
+        width: W.
+        heads: of the attention; divides W.
+        use_query: False builds the control that never sees the question: the same network, whose
+            question is one learned vector.
+    """
+
+    def __init__(self, query_size: int, width: int, heads: int, *, use_query: bool = True) -> None:
+        super().__init__()
+        self.width, self.heads = width, heads
+        self.constant = None if use_query else nn.Parameter(torch.randn(1, query_size))
+        self.project = nn.Sequential(nn.LayerNorm(query_size), nn.Linear(query_size, width))
+        self.previous = nn.Linear(width, width, bias=False)
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, query_NQE: Tensor, query_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoded words and their mask; a question of padding alone has one empty word."""
+        if self.constant is not None:
+            query_NQE = self.constant.expand(len(query_NQE), 1, -1)
+            query_mask = query_mask.new_ones(len(query_NQE), 1)
+        words = self.project(query_NQE).masked_fill(~query_mask.unsqueeze(-1), 0.0)
+        place = torch.arange(words.shape[1], device=words.device)
+        x_NQW = words + sinusoids(place, self.width) + self.previous(_shifted(words))
+        x_NQW = x_NQW + self._attend(self.attention_norm(x_NQW), query_mask)
+        return self.norm(x_NQW + self.mlp(x_NQW)), query_mask
+
+    def _attend(self, x_NQW: Tensor, query_mask: Tensor) -> Tensor:
+        count, words, width = x_NQW.shape
+        parts = self.query_key_value(x_NQW).view(count, words, 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        # Without this a question of padding alone would divide zero by zero.
+        seen = query_mask | ~query_mask.any(-1, keepdim=True)
+        mixed = F.scaled_dot_product_attention(query, key, value, seen[:, None, None, :])
+        return self.attention_output(mixed.transpose(1, 2).reshape(count, words, width))
+
+
+def _shifted(words: Tensor) -> Tensor:
+    """The word before each word; zero before the first."""
+    return F.pad(words[:, :-1], (0, 0, 1, 0))
+
+
+def importance_pool(x_NQW: Tensor, logits_NQH: Tensor, query_mask: Tensor) -> Tensor:
+    """One mean of the words per head, weighted by a softmax of ``logits``: ``[N, H, W]``."""
+    floor = torch.finfo(logits_NQH.dtype).min
+    weights = logits_NQH.masked_fill(~query_mask.unsqueeze(-1), floor).softmax(dim=1)
+    return weights.mT @ x_NQW
+
+
+class CouplingScorer(Scorer):
+    """How much the question asks about a token: learned, and the only scorer that reads it.
+
+    ::
+
+        words  ─ QueryEncoder ─▶ q_w      α_hw = softmax over words, one distribution per head
+        tokens ─ f + row + column ─▶ f_k
+        score_k = Σ_h Σ_w α_hw ⟨W_h f_k, U_h q_w⟩ / √(W / H)
+        then a 3×3 kernel made from the question, over the grid of standardised scores
+
+    Rows and columns are embedded each on its own, so that "row 3, column 5" is a sum of two
+    matches. The kernel starts at the identity; it lets "the right-hand neighbour of" also keep the
+    token beside the match.
+
+    Args:
+        feature_size: D.
+        query_size: E.
+        width: W.
+        heads: H, divides W.
+        use_query: False builds the control: the question is replaced by one learned vector.
+
+    Raises:
+        ConfigError: a width that the heads do not divide, or that is odd.
+
+    Example:
+        >>> scorer = CouplingScorer(16, 8, width=16, heads=2)
+        >>> scorer(torch.randn(6, 16), torch.randn(3, 8), grid=(2, 3)).shape
+        torch.Size([6])
+
+    Source: late interaction of words and tokens as in ColBERT (Khattab and Zaharia, SIGIR 2020),
+        with a learned importance of words in place of the maximum.
+    """
+
+    def __init__(
+        self,
+        feature_size: int,
+        query_size: int,
+        width: int = 64,
+        heads: int = 4,
+        *,
+        use_query: bool = True,
+    ) -> None:
+        super().__init__()
+        if width < 2 or heads < 1 or width % heads or width % 2:
+            raise ConfigError(
+                "the width of a coupling scorer must be even and divisible by its heads",
+                why=f"width={width}, heads={heads}",
+            )
+        self.feature_size, self.width, self.heads = feature_size, width, heads
+        self.query_encoder = QueryEncoder(query_size, width, heads, use_query=use_query)
+        self.importance = nn.Linear(width, heads + 1)  # the last one is the kernel's
+        self.feature_projection = nn.Sequential(
+            nn.LayerNorm(feature_size), nn.Linear(feature_size, width)
+        )
+        self.row_projection = nn.Linear(width, width, bias=False)
+        self.column_projection = nn.Linear(width, width, bias=False)
+        self.token_mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+        self.token_heads = nn.Linear(width, width, bias=False)
+        self.query_heads = nn.Linear(width, width)
+        self.kernel = nn.Linear(width, len(OFFSETS))
+        with torch.no_grad():  # near the identity, yet every question has its own kernel
+            self.kernel.weight.mul_(0.1)
+            self.kernel.bias.zero_()
+            self.kernel.bias[CENTRE] = 1.0
+
+    def score(
+        self, features_NKD: Tensor, query_NQE: Tensor, query_mask: Tensor, layout: TokenLayout
+    ) -> Tensor:
+        """See the class."""
+        x_NQW, query_mask = self.query_encoder(query_NQE, query_mask)
+        pooled = importance_pool(x_NQW, self.importance(x_NQW), query_mask)  # [N, H + 1, W]
+        tokens_NKW = self.tokens(features_NKD, layout)
+        # U_h is linear, so the words are averaged before it: one vector per head, not per word.
+        asked = self._per_head(pooled[:, :-1])
+        scale = (self.width / self.heads) ** 0.5
+        matches = (self.token_heads(tokens_NKW) @ asked.unsqueeze(-1)).squeeze(-1) / scale
+        return self.shift(standardise(matches, layout.mask), pooled[:, -1], layout)
+
+    def tokens(self, features_NKD: Tensor, layout: TokenLayout) -> Tensor:
+        """Features that know their row and column, ``[N, K, W]``."""
+        row, column = sinusoids(layout.positions, self.width).unbind(-2)
+        x_NKW = self.feature_projection(features_NKD)
+        x_NKW = x_NKW + self.row_projection(row) + self.column_projection(column)
+        out: Tensor = x_NKW + self.token_mlp(x_NKW)
+        return out
+
+    def shift(self, scores_NK: Tensor, asked_NW: Tensor, layout: TokenLayout) -> Tensor:
+        """Each score becomes a sum over its 3×3, weighted by the question's kernel."""
+        kernel_N9 = self.kernel(asked_NW)
+        return torch.einsum("nko,no->nk", layout.around(scores_NK), kernel_N9)
+
+    def _per_head(self, pooled_NHW: Tensor) -> Tensor:
+        """Head h's own slice of U applied to head h's mean, all in a row: ``[N, W]``."""
+        each = self.query_heads(pooled_NHW).unflatten(-1, (self.heads, -1))  # [N, H, H, W / H]
+        return each.diagonal(dim1=1, dim2=2).transpose(1, 2).flatten(1)

@@ -1,0 +1,127 @@
+"""Where the tokens of a padded batch of images stand: mask, rows and columns, neighbours.
+
+Shape legend: N images, K tokens (the most of any image), D features, Q words, O = 9 offsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from domainformer.errors import InputError
+from domainformer.models.vision.request import Grid
+
+OFFSETS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1))
+"""The 3×3 neighbourhood, in raster order; the middle one is the token itself."""
+
+CENTRE = OFFSETS.index((0, 0))
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Which tokens of a padded batch exist, and where on their image's grid they stand.
+
+    ::
+
+        grid of 2 × 3    0 1 2     token 4 has the neighbours 0 1 2
+                         3 4 5                               3 4 5   (none below)
+
+    Args:
+        mask: ``[N, K]`` bool, True where there is a token.
+        positions: ``[N, K, 2]`` int64, row and column; each image is a whole grid in raster order.
+        neighbours: ``[N, K, 9]`` int64, the token at each of :data:`OFFSETS`.
+        has_neighbour: ``[N, K, 9]`` bool, False beyond the edge of the image's own grid.
+    """
+
+    mask: Tensor
+    positions: Tensor
+    neighbours: Tensor
+    has_neighbour: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor, positions: Tensor) -> TokenLayout:
+        """Find the neighbours from ``positions``; no value is read back from the device."""
+        present = mask.unsqueeze(-1)
+        size = (positions * present).amax(dim=1)[:, None, None, :] + 1  # [N, 1, 1, 2]
+        offsets = torch.tensor(OFFSETS, device=positions.device)
+        moved = positions.unsqueeze(2) + offsets  # [N, K, 9, 2]
+        inside = ((moved >= 0) & (moved < size)).all(-1) & present
+        index = moved[..., 0] * size[..., 1] + moved[..., 1]
+        return cls(mask, positions, index.masked_fill(~inside, 0), inside)
+
+    def around(self, values: Tensor) -> Tensor:
+        """The values ``[N, K]`` or ``[N, K, C]`` of each token's 3×3, zero beyond the edge."""
+        images = torch.arange(len(values), device=values.device)[:, None, None]
+        found = values[images, self.neighbours]
+        exists = self.has_neighbour if values.dim() == 2 else self.has_neighbour.unsqueeze(-1)
+        return found.masked_fill(~exists, 0.0)
+
+
+def raster_positions(grid: Grid, device: torch.device | None = None) -> Tensor:
+    """Row and column of each token of a grid, ``[rows · columns, 2]``.
+
+    Example:
+        >>> raster_positions((2, 2)).tolist()
+        [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    token = torch.arange(grid[0] * grid[1], device=device)
+    return torch.stack([token // grid[1], token % grid[1]], dim=-1)
+
+
+def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """One tensor ``[N, longest, ...]`` of rows of different lengths, and its bool mask."""
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+    return pad_sequence(list(rows), batch_first=True), mask.to(rows[0].device)
+
+
+def batch_layout(
+    features_NKD: Tensor, mask: Tensor | None, positions: Tensor | None, grid: Grid | None
+) -> TokenLayout:
+    """The layout of a batch as a scorer is given it; without grid and positions, one row.
+
+    Raises:
+        InputError: the grid, the positions or the mask do not fit the features.
+    """
+    count, tokens = features_NKD.shape[:2]
+    if mask is None:
+        mask = torch.ones(count, tokens, dtype=torch.bool, device=features_NKD.device)
+    if positions is None:
+        grid = grid or (1, tokens)
+        if grid[0] * grid[1] != tokens:
+            raise InputError(
+                f"the grid {grid[0]} × {grid[1]} does not hold the image's {tokens} tokens",
+                next_step="give rows and columns after the tower's merging of patches",
+            )
+        positions = raster_positions(grid, features_NKD.device).expand(count, -1, -1)
+    if mask.shape != (count, tokens) or positions.shape != (count, tokens, 2):
+        raise InputError(
+            "the mask or the positions do not fit the features",
+            why=f"mask {tuple(mask.shape)}, positions {tuple(positions.shape)}, "
+            f"features {tuple(features_NKD.shape)}",
+            next_step="give a mask [..., K] and positions [..., K, 2]",
+        )
+    return TokenLayout.of(mask, positions)
+
+
+def standardise(scores: Tensor, mask: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Scores with mean 0 and variance 1 over the tokens of their own image; padding becomes 0.
+
+    Args:
+        scores: ``[..., K]``.
+        mask: ``[..., K]`` bool, True where there is a token.
+        epsilon: added to the variance; an image whose scores are all equal stays at 0.
+
+    Example:
+        >>> standardise(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).round()
+        tensor([-1.,  1.,  0.])
+    """
+    count = mask.sum(-1, keepdim=True).clamp_min(1)
+    mean = scores.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count
+    centred = (scores - mean).masked_fill(~mask, 0.0)
+    variance = centred.square().sum(-1, keepdim=True) / count
+    return centred * (variance + epsilon).rsqrt()
