@@ -9,6 +9,7 @@
 May import models, inference, data and what lies below; torch and transformers.
 """
 
+from domainformer.training.vision.collator import VisionCollator
 from domainformer.training.vision.config import (
     DynamicConfig,
     QuestionsConfig,
@@ -19,6 +20,8 @@ from domainformer.training.vision.config import (
     VisionTrainingConfig,
 )
 from domainformer.training.vision.examples import pixels_of, questions_fingerprint, read_questions
+from domainformer.training.vision.processor import ImageTextProcessor, open_base
+from domainformer.training.vision.rows import FeatureStore, VisionRows
 from domainformer.training.vision.sources import SOURCES, Source, Split, open_questions, source
 
 __all__ = [
@@ -32,6 +35,11 @@ __all__ = [
     "read_questions",
     "pixels_of",
     "questions_fingerprint",
+    "VisionCollator",
+    "ImageTextProcessor",
+    "open_base",
+    "VisionRows",
+    "FeatureStore",
     "SOURCES",
     "Source",
     "Split",
