@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from domainformer.errors import ConfigError, InputError
+from domainformer.errors import ConfigError, VisionError
 
 
 def top_tokens(scores: Tensor, count: int) -> Tensor:
@@ -23,7 +23,7 @@ def top_tokens(scores: Tensor, count: int) -> Tensor:
         [1, 2]
     """
     if count < 1:
-        raise InputError(
+        raise VisionError(
             "a budget of no tokens leaves the model without its image",
             why=f"the budget is {count}",
             next_step="keep at least one token per image",
@@ -70,7 +70,7 @@ class TokenAllocator:
     def __call__(self, scores: Sequence[Tensor], budgets: Sequence[int]) -> tuple[Tensor, ...]:
         """Indices per image, ascending int64, for scores ``[K_i]`` and wished budgets."""
         if len(scores) != len(budgets):
-            raise InputError(
+            raise VisionError(
                 "there must be one budget per image",
                 why=f"{len(budgets)} budgets for {len(scores)} images",
             )

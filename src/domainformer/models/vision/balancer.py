@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from domainformer.errors import ConfigError, InputError
+from domainformer.errors import ConfigError, VisionError
 from domainformer.models.vision.coupling import importance_pool
 from domainformer.models.vision.layout import standardise
 
@@ -96,10 +96,10 @@ class TensionBalancer(nn.Module):
             query_mask: ``[..., Q]`` bool, False on padding.
 
         Raises:
-            InputError: another number of scorers.
+            VisionError: another number of scorers.
         """
         if scores.dim() < 2 or scores.shape[-2] != len(self.scorers):
-            raise InputError(
+            raise VisionError(
                 f"{len(self.scorers)} scorers are balanced: {', '.join(self.scorers)}",
                 why=f"the scores have the shape {tuple(scores.shape)}",
                 next_step="give [..., scorers, tokens]",
@@ -121,7 +121,7 @@ class TensionBalancer(nn.Module):
             query, query_mask = self.constant.expand(*query.shape[:-2], 1, -1), None
         if query_mask is None:
             query_mask = torch.ones(query.shape[:-1], dtype=torch.bool, device=query.device)
-        words = self.words(query).flatten(end_dim=-3) if query.dim() > 2 else self.words(query)[None]
+        words = self.words(query).reshape(-1, query.shape[-2], self.importance.in_features)
         query_mask = query_mask.reshape(words.shape[:2])
         pooled = importance_pool(words, self.importance(words), query_mask)
         return pooled.reshape(*query.shape[:-2], -1)

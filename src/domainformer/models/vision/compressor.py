@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from domainformer.errors import ConfigError, InputError, nearest
+from domainformer.errors import ConfigError, VisionError, nearest
 from domainformer.models.vision.allocator import TokenAllocator, top_tokens
 from domainformer.models.vision.balancer import TensionBalancer
 from domainformer.models.vision.budget import BudgetCalculator, BudgetRule
@@ -183,7 +183,7 @@ class RelevanceCompressor(nn.Module):
         """Scores of every token, differentiable in the compressor's parameters.
 
         Raises:
-            InputError: a request that contradicts itself or this compressor, or a question
+            VisionError: a request that contradicts itself or this compressor, or a question
                 without a word.
         """
         self._check(request)
@@ -212,11 +212,11 @@ class RelevanceCompressor(nn.Module):
         ``min_tokens`` and ``max_tokens``.
 
         Raises:
-            InputError: as :meth:`score`, or scores that are not finite.
+            VisionError: as :meth:`score`, or scores that are not finite.
         """
         scored = self.score(request)
         if not bool(torch.isfinite(torch.cat(scored.scores)).all()):
-            raise InputError(
+            raise VisionError(
                 "the scores of image tokens are not finite numbers",
                 why="the tower's features, the text embeddings or the weights hold NaN or infinity",
                 next_step="look at the features first; a half-precision tower may overflow",
@@ -259,7 +259,7 @@ class RelevanceCompressor(nn.Module):
         count = len(images.features)
         budgets = count if request.budgets is None else len(request.budgets)
         if not count or not count == len(images.grids) == len(queries) == budgets:
-            raise InputError(
+            raise VisionError(
                 "a compression request needs one grid, question and budget per image",
                 why=f"{count} images, {len(images.grids)} grids, {len(queries)} questions, "
                 f"{budgets} budgets",
@@ -274,20 +274,20 @@ class RelevanceCompressor(nn.Module):
     ) -> None:
         rows, columns = grid
         if tuple(feature.shape) != (rows * columns, self.config.feature_size) or not len(feature):
-            raise InputError(
+            raise VisionError(
                 "the image's features do not fit its grid or this compressor",
                 where=where,
                 why=f"features {tuple(feature.shape)}, grid {rows} × {columns}, "
                 f"feature_size {self.config.feature_size}",
             )
         if query.dim() != 2 or query.shape[-1] != self.query_size:
-            raise InputError(
+            raise VisionError(
                 "the question's embeddings do not fit this compressor",
                 where=where,
                 why=f"they are {tuple(query.shape)}; it wants [words, {self.query_size}]",
             )
         if not len(query) and self.config.use_query:
-            raise InputError(
+            raise VisionError(
                 "the question has no word to choose image tokens for",
                 where=where,
                 next_step="ask a question, or use a selector that reads none",

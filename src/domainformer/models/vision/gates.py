@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from domainformer.errors import ConfigError, InputError
+from domainformer.errors import ConfigError, VisionError
 
 
 def threshold_gate(
@@ -41,7 +41,7 @@ def threshold_gate(
         mask: ``[..., K]`` bool, False on padding (whose gate is 0: it has no token to close).
 
     Raises:
-        InputError: a budget below 1 or a temperature that is not above 0.
+        VisionError: a budget below 1 or a temperature that is not above 0.
 
     Example:
         >>> gate = threshold_gate(torch.tensor([3.0, 1.0, 2.0, 0.0]), 2, 0.1)
@@ -53,7 +53,7 @@ def threshold_gate(
     mask = torch.ones_like(scores, dtype=torch.bool) if mask is None else mask
     k = torch.as_tensor(budget, device=scores.device).expand(scores.shape[:-1]).unsqueeze(-1)
     if bool((k < 1).any()):
-        raise InputError(
+        raise VisionError(
             "a budget of no tokens leaves the model without its image",
             why=f"the smallest budget is {int(k.min())}",
             next_step="keep at least one token per image",
@@ -75,7 +75,7 @@ def open_gate(scores: Tensor, temperature: float | Tensor) -> Tensor:
         log σ(s / T)        tokens kept = number of scores above 0
 
     Raises:
-        InputError: a temperature that is not above 0.
+        VisionError: a temperature that is not above 0.
 
     Example:
         >>> open_gate(torch.tensor([-9.0, 9.0]), 1.0).exp().round().tolist()
@@ -87,7 +87,7 @@ def open_gate(scores: Tensor, temperature: float | Tensor) -> Tensor:
 
 def _check_temperature(temperature: float | Tensor) -> None:
     if bool(torch.as_tensor(temperature <= 0).any()):
-        raise InputError(
+        raise VisionError(
             "a gate's temperature must be above 0",
             why=f"it is {temperature}",
             next_step="select hard instead of cooling the gate to 0",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from domainformer.errors import InputError
+from domainformer.errors import VisionError
 from domainformer.models.vision.request import Grid
 
 OFFSETS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1))
@@ -85,7 +85,7 @@ def batch_layout(
     """The layout of a batch as a scorer is given it; without grid and positions, one row.
 
     Raises:
-        InputError: the grid, the positions or the mask do not fit the features.
+        VisionError: the grid, the positions or the mask do not fit the features.
     """
     count, tokens = features_NKD.shape[:2]
     if mask is None:
@@ -93,13 +93,13 @@ def batch_layout(
     if positions is None:
         grid = grid or (1, tokens)
         if grid[0] * grid[1] != tokens:
-            raise InputError(
+            raise VisionError(
                 f"the grid {grid[0]} × {grid[1]} does not hold the image's {tokens} tokens",
                 next_step="give rows and columns after the tower's merging of patches",
             )
         positions = raster_positions(grid, features_NKD.device).expand(count, -1, -1)
     if mask.shape != (count, tokens) or positions.shape != (count, tokens, 2):
-        raise InputError(
+        raise VisionError(
             "the mask or the positions do not fit the features",
             why=f"mask {tuple(mask.shape)}, positions {tuple(positions.shape)}, "
             f"features {tuple(features_NKD.shape)}",

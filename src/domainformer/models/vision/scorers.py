@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from domainformer.errors import InputError
+from domainformer.errors import VisionError
 from domainformer.models.vision.layout import TokenLayout, batch_layout
 from domainformer.models.vision.request import Grid
 
@@ -51,10 +51,10 @@ class Scorer(nn.Module, ABC):
             positions: ``[..., K, 2]`` row and column, where grids differ.
 
         Raises:
-            InputError: shapes that do not fit each other or this scorer.
+            VisionError: shapes that do not fit each other or this scorer.
         """
         if features.dim() < 2 or features.shape[-1] != self.feature_size:
-            raise InputError(
+            raise VisionError(
                 f"a scorer for {self.feature_size} features was given other features",
                 why=f"their shape is {tuple(features.shape)}",
                 next_step=f"give [..., K, {self.feature_size}]",
