@@ -3,10 +3,12 @@
 from domainformer.models.vision.allocator import TokenAllocator, top_tokens
 from domainformer.models.vision.balancer import Balanced, TensionBalancer
 from domainformer.models.vision.budget import BudgetCalculator
+from domainformer.models.vision.capabilities import VisionBase
 from domainformer.models.vision.compressor import CompressorConfig, RelevanceCompressor, Scored
 from domainformer.models.vision.coupling import CouplingScorer
 from domainformer.models.vision.gates import TemperatureSchedule, open_gate, threshold_gate
 from domainformer.models.vision.merging import Merged, merge_dropped
+from domainformer.models.vision.realizer import RelevanceRealizer, resolve_budgets
 from domainformer.models.vision.request import (
     CompressionRequest,
     Grid,
@@ -15,6 +17,8 @@ from domainformer.models.vision.request import (
     TokenSelector,
 )
 from domainformer.models.vision.scorers import InformationScorer, SalienceScorer, Scorer
+from domainformer.models.vision.shortening import CompressedInputs, full_inputs, realize
+from domainformer.models.vision.soft import SoftOutput
 
 __all__ = [
     "CompressionRequest",
@@ -39,4 +43,11 @@ __all__ = [
     "TemperatureSchedule",
     "merge_dropped",
     "Merged",
+    "VisionBase",
+    "RelevanceRealizer",
+    "CompressedInputs",
+    "SoftOutput",
+    "realize",
+    "full_inputs",
+    "resolve_budgets",
 ]

@@ -1,0 +1,374 @@
+"""A frozen vision-language model that reads the image tokens a selector keeps, and no others.
+
+::
+
+    pixels ─▶ tower (frozen) ─▶ features ─▶ selector ◀─ question
+                                    │           │
+                                    └─▶ kept features, at their original positions
+                                                │
+    ids ─▶ shortened ids, mask, labels ─────────┴─▶ language model (frozen) ─▶ forward | generate
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from domainformer.errors import VisionError, nearest
+from domainformer.models.vision.capabilities import Route, VisionBase
+from domainformer.models.vision.positions import Positions, check_policy
+from domainformer.models.vision.queries import (
+    IGNORED_LABEL,
+    question_embeddings,
+    question_mask,
+)
+from domainformer.models.vision.request import CompressionRequest, ImageTokens, TokenSelector
+from domainformer.models.vision.shortening import CompressedInputs, Side, full_inputs, realize
+from domainformer.models.vision.soft import SoftOutput, soft_forward
+from domainformer.models.vision.towers import image_rows
+
+Budgets = int | float | Sequence[int | float] | None
+"""Tokens (int) or a share of an image's tokens (float up to 1), for all images or each."""
+
+_VIDEO = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
+
+
+class RelevanceRealizer(nn.Module):
+    """A vision-language model and a selector of image tokens, as one model.
+
+    The model is frozen and stays in evaluation: what trains is the selector. All methods take what
+    the processor of the model gives (``input_ids``, ``attention_mask``, ``pixel_values``,
+    ``image_grid_thw``, …) by name, and beside it:
+
+    - ``budgets``: see ``Budgets``; None leaves the number to the selector;
+    - ``images``: the tokens of an earlier turn (``CompressedInputs.images``) instead of pixels;
+    - ``query_mask``: ``[B, S]``, the question; by default all text without a label. **Tokens with
+      a label are never part of the query.**
+
+    Args:
+        model: a vision-language model of transformers with a language head.
+        selector: the learned compressor, a baseline, or your own ``TokenSelector``.
+        positions: ``"original"`` keeps rows and columns; ``"compact"`` counts anew.
+        route: how features are handed over; the best available by default.
+
+    Raises:
+        VisionError: the model lacks an ability; see :class:`VisionBase`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        selector: TokenSelector,
+        *,
+        positions: Positions = "original",
+        route: Route | None = None,
+    ) -> None:
+        super().__init__()
+        check_policy(positions)
+        self.base = VisionBase.probe(model, route=route)
+        self.positions: Positions = positions
+        self.model: Any = model.requires_grad_(False)
+        self.selector = selector
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the selector alone; the model stays in evaluation."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+    def encode(
+        self, *, input_ids: Tensor | None = None, pixel_values: Tensor | None = None, **inputs: Any
+    ) -> ImageTokens:
+        """The tower's tokens of a batch, to be given again as ``images`` in later turns.
+
+        Raises:
+            VisionError: videos, no pixels, or pixels that do not fit the placeholders.
+        """
+        refuse_videos(self.base, inputs, input_ids)
+        if pixel_values is None:
+            raise VisionError(
+                "there are no images to compress",
+                where="pixel_values",
+                next_step="pass pixel_values, or images= of an earlier turn",
+            )
+        grids = inputs.pop("image_grid_thw", None)
+        return self.base.encode(pixel_values, grids, input_ids, **inputs)
+
+    def request(
+        self,
+        *,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        images: ImageTokens | None = None,
+        budgets: Budgets = None,
+        query_mask: Tensor | None = None,
+        relevant: Sequence[Tensor] | None = None,
+        generator: torch.Generator | None = None,
+        **inputs: Any,
+    ) -> CompressionRequest:
+        """What the selector is asked for a batch.
+
+        Raises:
+            VisionError: inputs that do not fit together; an image without a question.
+        """
+        base = self.base
+        _refuse_unknown(base, inputs)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if attention_mask.shape != input_ids.shape:
+            raise VisionError(
+                f"attention_mask has the shape {tuple(attention_mask.shape)}",
+                where="attention_mask",
+                why=f"input_ids have {tuple(input_ids.shape)}",
+                next_step="give the mask of padding as the processor makes it",
+            )
+        refuse_videos(base, inputs, input_ids)
+        if images is None:
+            images = self.encode(input_ids=input_ids, **inputs)
+        rows = image_rows(base, input_ids, images.counts)
+        grids = patch_grids(base, images, input_ids.device)
+        given = inputs.get("image_grid_thw")
+        if given is not None and base.mrope and not torch.equal(given.to(grids), grids):
+            raise VisionError(
+                "image_grid_thw does not describe the images that were given",
+                where="image_grid_thw",
+                next_step="leave it out where images= is given",
+            )
+        full = base.rope_positions(input_ids, attention_mask, grids, position_ids)
+        asks = question_mask(base, input_ids, attention_mask, labels, query_mask)
+        return CompressionRequest(
+            images=ImageTokens(images.features, images.grids, rows, images.deepstack),
+            queries=question_embeddings(base, input_ids, asks, rows),
+            budgets=resolve_budgets(budgets, images.counts),
+            base=base,
+            inputs={
+                **inputs,
+                "input_ids": input_ids,
+                "attention_mask": attention_mask,
+                "position_ids": full,
+                "labels": labels,
+            },
+            relevant=None if relevant is None else tuple(relevant),
+            generator=generator,
+        )
+
+    def compress(self, *, padding_side: Side | None = None, **inputs: Any) -> CompressedInputs:
+        """Select, and shorten the inputs to what was kept.
+
+        Args:
+            padding_side: of the shortened batch; that of the full batch by default.
+            **inputs: see the class.
+
+        Raises:
+            VisionError: inputs or a selection that do not fit.
+        """
+        request = self.request(**inputs)
+        selection = self.selector.select(request)
+        return realize(
+            self.base, request, selection, positions=self.positions, padding_side=padding_side
+        )
+
+    def run(self, compressed: CompressedInputs, **options: Any) -> Any:
+        """Call the language model; its output has ``loss`` where there are labels.
+
+        Args:
+            compressed: of :meth:`compress`.
+            **options: further arguments of the model's ``forward``.
+        """
+        if compressed.labels is not None:
+            options["labels"] = compressed.labels
+        return self.model(**compressed.model_inputs(self.base), **options)
+
+    def forward(self, *, options: Mapping[str, Any] | None = None, **inputs: Any) -> Any:
+        """The model's output on hard-selected tokens: what is true in use.
+
+        Args:
+            options: further arguments of the model's ``forward``.
+            **inputs: see the class.
+        """
+        return self.run(self.compress(**inputs), **(options or {}))
+
+    def full_forward(self, *, options: Mapping[str, Any] | None = None, **inputs: Any) -> Any:
+        """The same with every token kept: the model without compression (a teacher's logits)."""
+        request = self.request(**inputs)
+        return self.run(full_inputs(self.base, request), **(options or {}))
+
+    def soft_forward(
+        self,
+        *,
+        temperature: float,
+        options: Mapping[str, Any] | None = None,
+        **inputs: Any,
+    ) -> SoftOutput:
+        """The full sequence with gates instead of dropped tokens, for training; see ``soft``.
+
+        Args:
+            temperature: of the gates, annealed towards 0 in training.
+            options: further arguments of the model's ``forward``.
+            **inputs: see the class.
+
+        Raises:
+            VisionError: the selector does not score, or attention takes no additive mask.
+        """
+        request = self.request(**inputs)
+        return soft_forward(request, self.selector, temperature, dict(options or {}))
+
+    def generate(self, *, options: Mapping[str, Any] | None = None, **inputs: Any) -> Any:
+        """Generate from the compressed prompt; greedy, sampled, beams, as ``model.generate``.
+
+        Args:
+            options: arguments of the model's ``generate``: ``{"max_new_tokens": 8}``.
+            **inputs: see the class; names that are neither inputs nor of the tower go to
+                ``generate`` too.
+
+        Returns:
+            The new tokens ``[B, T]`` alone, or the model's output with such ``sequences``.
+
+        Raises:
+            VisionError: the prompt holds labels or ends in an image.
+        """
+        known = known_inputs(self.base)
+        generation = {name: value for name, value in inputs.items() if name not in known}
+        generation |= dict(options or {})
+        inputs = {name: value for name, value in inputs.items() if name in known}
+        labels = inputs.pop("labels", None)
+        if labels is not None and bool((labels != IGNORED_LABEL).any()):
+            raise VisionError(
+                "the prompt holds its answer",
+                where="labels",
+                next_step="give generate the ids up to the answer, without labels",
+            )
+        # New tokens are appended on the right, so that padding has to be on the left.
+        compressed = self.compress(**inputs, padding_side="left")
+        self._check_generation(compressed, generation)
+        with torch.no_grad():
+            output = self.model.generate(**compressed.model_inputs(self.base), **generation)
+        if self.base.route == "inputs_embeds":
+            return output
+        prompt = compressed.input_ids.shape[1]
+        if isinstance(output, Tensor):
+            return output[:, prompt:]
+        output.sequences = output.sequences[:, prompt:]
+        return output
+
+    def _check_generation(
+        self, compressed: CompressedInputs, generation: Mapping[str, Any]
+    ) -> None:
+        positions = compressed.position_ids
+        if self.base.mrope and bool((positions[1:, :, -1] < positions[1:].amax((0, 2))).any()):
+            raise VisionError(
+                "the prompt ends in an image",
+                where="input_ids",
+                why="new tokens are placed one after the last, which must be text",
+                next_step="end the prompt with text or the marks of the chat template",
+            )
+        if not self.base.mrope and generation.get("use_cache") is False:
+            raise VisionError(
+                f"{self.base.name} cannot generate from dropped tokens without a cache",
+                where="use_cache",
+                why="generate leaves out a mask without padding, and without a cache transformers "
+                "then takes a gap between positions for the start of another document",
+                next_step="leave use_cache as it is",
+            )
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the selector and the name of its base model; see ``folder``."""
+        from domainformer.models.vision.folder import save_adapter
+
+        return save_adapter(self, Path(folder), overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, model: nn.Module) -> RelevanceRealizer:
+        """Open an adapter folder upon the model that it was made for; see ``folder``."""
+        from domainformer.models.vision.folder import load_adapter
+
+        return load_adapter(Path(folder), model)
+
+
+def resolve_budgets(budgets: Budgets, counts: Sequence[int]) -> tuple[int, ...] | None:
+    """Budgets as tokens per image, each at least 1 and at most what the image has.
+
+    Args:
+        budgets: tokens (int) or a share up to 1 (float), one for all images or one for each.
+        counts: tokens per image.
+
+    Raises:
+        VisionError: another number of budgets than images, or one that is not above 0.
+
+    Example:
+        >>> resolve_budgets(0.25, (16, 64)), resolve_budgets([4, 900], (16, 64))
+        ((4, 16), (4, 64))
+    """
+    if budgets is None:
+        return None
+    each = [budgets] * len(counts) if isinstance(budgets, int | float) else list(budgets)
+    if len(each) != len(counts):
+        raise VisionError(
+            f"there are {len(each)} budgets for {len(counts)} images",
+            where="budgets",
+            next_step="give one for all images, or one for each",
+        )
+    wrong = [item for item in each if item <= 0 or (isinstance(item, float) and item > 1)]
+    if wrong:
+        raise VisionError(
+            f"{wrong[0]} is no budget",
+            where="budgets",
+            next_step="give a number of tokens from 1, or a share above 0 and up to 1.0",
+        )
+    pairs = zip(each, counts, strict=True)
+    tokens = [(round(item * k) if isinstance(item, float) else int(item), k) for item, k in pairs]
+    return tuple(min(max(item, 1), k) for item, k in tokens)
+
+
+def patch_grids(base: VisionBase, images: ImageTokens, device: torch.device) -> Tensor:
+    """``[N, 3]``: one frame, and the grid of each image in patches."""
+    grids = [(1, rows * base.merge, columns * base.merge) for rows, columns in images.grids]
+    return torch.tensor(grids, device=device).reshape(-1, 3)
+
+
+def refuse_videos(base: VisionBase, inputs: Mapping[str, Any], input_ids: Tensor | None) -> None:
+    """Say that videos are not compressed, where there are any.
+
+    Raises:
+        VisionError: inputs of a video, or its placeholders.
+    """
+    named = [name for name in _VIDEO if inputs.get(name) is not None]
+    kinds = inputs.get("mm_token_type_ids")
+    named += ["mm_token_type_ids"] * bool(kinds is not None and (kinds == 2).any())
+    if input_ids is not None and base.video_token_id is not None:
+        named += ["input_ids"] * bool((input_ids == base.video_token_id).any())
+    if named:
+        raise VisionError(
+            "videos are not compressed",
+            where=named[0],
+            why="budgets and positions are those of single images",
+            next_step="give frames as images, or call the model itself",
+        )
+
+
+def known_inputs(base: VisionBase) -> frozenset[str]:
+    """Names that a request takes: its own, and those of the model's tower."""
+    tower = inspect.signature(base.model.get_image_features).parameters
+    own = inspect.signature(RelevanceRealizer.request).parameters
+    return frozenset({*tower, *own, "mm_token_type_ids", "pixel_values", "image_grid_thw", *_VIDEO})
+
+
+def _refuse_unknown(base: VisionBase, inputs: Mapping[str, Any]) -> None:
+    known = known_inputs(base) - {"self", "inputs", "kwargs"}
+    for name in inputs:
+        if name not in known:
+            raise VisionError(
+                f"there is no input {name!r}",
+                where=name,
+                why="it would be passed over in silence",
+                next_step=f"{nearest(name, known)} Arguments of the model's own forward go into "
+                "options={}",
+            )
