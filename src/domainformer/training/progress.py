@@ -227,6 +227,8 @@ def describe(row: dict[str, float]) -> str:
         parts.append(f"loss {row['loss']:.3f}")
     if "eval_loss" in row:
         parts.append(f"validation {row['eval_loss']:.3f}")
+    if "eval_accuracy" in row:
+        parts.append(f"accuracy {row['eval_accuracy']:.1%}")
     if row.get("tokens_per_second"):
         parts.append(f"{row['tokens_per_second']:,.0f} tokens/s")
     return "  ".join(parts)
@@ -298,8 +300,9 @@ class Watcher(TrainerCallback):
         }
         if logs.get("grad_norm") is not None:
             row["grad_norm"] = logs["grad_norm"]
-        # One loss for each objective, where there are several; numbers that learning rules tell.
-        self._tell(row | {key: logs[key] for key in logs if key.startswith(("loss_", "rule_"))})
+        # One loss for each objective, where there are several; numbers of learning rules and gates.
+        also = ("loss_", "rule_", "gate_")
+        self._tell(row | {key: logs[key] for key in logs if key.startswith(also)})
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any
@@ -307,8 +310,8 @@ class Watcher(TrainerCallback):
         """Write a row of the validation."""
         self._skip_clock()
         row = {"step": state.global_step, "tokens": state.num_input_tokens_seen}
-        losses = {key: metrics[key] for key in metrics if key.startswith("eval_loss")}
-        self._tell(row | losses)
+        told = ("eval_loss", "eval_accuracy", "eval_kept")
+        self._tell(row | {key: metrics[key] for key in metrics if key.startswith(told)})
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Checkpoints take no time from the throughput."""
