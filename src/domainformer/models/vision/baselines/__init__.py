@@ -8,6 +8,7 @@ None of these learns anything::
     feature_norm, contrast       what stands out
     token_merging (ToMe)         similar tokens become one
     diversity (DivPrune)         tokens that differ most
+    attention_rank (FastV)       what an early layer of the language model looks at
     query_cosine                 what resembles the words of the question
     oracle, everything           the two ends: what is relevant, and the full model
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from domainformer.errors import ConfigError
+from domainformer.models.vision.baselines.attention import AttentionRank
 from domainformer.models.vision.baselines.blind import (
     AllTokens,
     OracleTokens,
@@ -44,6 +46,7 @@ BASELINES: dict[str, type[Baseline]] = {
     "contrast": FeatureContrast,
     "token_merging": TokenMerging,
     "diversity": MaxMinDiversity,
+    "attention_rank": AttentionRank,
     "query_cosine": QueryCosine,
     "oracle": OracleTokens,
     "everything": AllTokens,
@@ -82,6 +85,7 @@ def baseline(name: str, **options: Any) -> Baseline:
 __all__ = [
     "BASELINES",
     "AllTokens",
+    "AttentionRank",
     "AveragePooling",
     "Baseline",
     "DownSampling",

@@ -19,8 +19,7 @@ from domainformer.models.vision.baselines.grids import (
 from domainformer.models.vision.baselines.pixels import PatchLayout, resize
 from domainformer.models.vision.baselines.selector import Baseline, token_budgets
 from domainformer.models.vision.request import CompressionRequest, Grid, Selection
-
-Deepstack = tuple[tuple[Tensor, ...], ...]
+from domainformer.models.vision.towers import evaluating
 
 
 class DownSampling(Baseline):
@@ -68,7 +67,8 @@ class DownSampling(Baseline):
         with torch.no_grad():
             if grid_thw is not None:
                 small, shapes = PatchLayout.of(model).shrink(pixels, grid_thw, cells)
-                features, deepstack = _encode(model, small, image_grid_thw=shapes)
+                encoded = request.base.encode(small, shapes)
+                features, deepstack = encoded.features, encoded.deepstack
             else:
                 features, deepstack = _interpolated(model, pixels, images.grids, cells), ()
         kept = tuple(
@@ -76,12 +76,6 @@ class DownSampling(Baseline):
             for tokens, grid, small in zip(images.features, images.grids, cells, strict=True)
         )
         return Selection(kept=kept, features=features, deepstack=deepstack or None)
-
-
-def _encode(model: Any, pixels: Tensor, **options: Any) -> tuple[tuple[Tensor, ...], Deepstack]:
-    output = model.get_image_features(pixel_values=pixels, return_dict=True, **options)
-    deepstack = tuple(tuple(layer) for layer in getattr(output, "deepstack_features", None) or ())
-    return tuple(output.pooler_output), deepstack
 
 
 def _interpolated(
@@ -101,8 +95,11 @@ def _interpolated(
         height = pixels.shape[-2] // rows * small_rows
         width = pixels.shape[-1] // columns * small_columns
         small = resize(pixels[members], height, width)
-        features, _ = _encode(model, small, interpolate_pos_encoding=True)
-        encoded.update(zip(members, features, strict=True))
+        with evaluating(model):
+            output = model.get_image_features(
+                pixel_values=small, interpolate_pos_encoding=True, return_dict=True
+            )
+        encoded.update(zip(members, output.pooler_output, strict=True))
     return tuple(encoded[i] for i in range(len(grids)))
 
 
