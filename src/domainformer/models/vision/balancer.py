@@ -35,9 +35,10 @@ class TensionBalancer(nn.Module):
 
     ::
 
-        s_k = exp(a(q)) Σ_i w_i(q) z_ik + b(q)        w = softmax, z standardised per image
+        s_k = exp(tanh a(q)) Σ_i w_i(q) z_ik + b(q)       w = softmax, z standardised per image
 
-    The weights start in favour of ``coupling`` (0.8 of three); a and b start near 0, so that a
+    The scale stays between 1/e and e: an unbounded one could shrink as a gate's temperature falls,
+    and keep for ever soft what the schedule is meant to harden. The weights start in favour of ``coupling`` (0.8 of three); a and b start near 0, so that a
     score has a spread of about 1 and about half of the tokens lie above 0.
 
     Args:
@@ -112,7 +113,7 @@ class TensionBalancer(nn.Module):
         scale, bias = self.scale_and_bias(asked).float().split(1, dim=-1)
         known = standardise(scores.float(), mask.unsqueeze(-2))
         mixed = (weights.unsqueeze(-2) @ known).squeeze(-2)
-        balanced = (scale.exp() * mixed + bias).masked_fill(~mask, 0.0)
+        balanced = (scale.tanh().exp() * mixed + bias).masked_fill(~mask, 0.0)
         return Balanced(balanced.reshape(*leading, tokens), weights)
 
     def _summary(self, query: Tensor, query_mask: Tensor | None) -> Tensor:

@@ -31,7 +31,8 @@ def threshold_gate(
 
         log σ((s − θ_k) / T)        θ_k = (s₍k₎ + s₍k+1₎) / 2, taken as a constant
 
-    As T → 0 it becomes 0 for the top k and −∞ for the others: the hard selection. A budget of all
+    The scores are centred first: a shift of all of them changes no selection, and must get no
+    gradient from a threshold that is taken as a constant. As T → 0 it becomes 0 for the top k and −∞ for the others: the hard selection. A budget of all
     tokens or more opens every gate (0).
 
     Args:
@@ -58,10 +59,12 @@ def threshold_gate(
             why=f"the smallest budget is {int(k.min())}",
             next_step="keep at least one token per image",
         )
+    present = mask.sum(-1, keepdim=True).clamp_min(1)
+    scores = scores - scores.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / present
     ranked = scores.detach().masked_fill(~mask, -math.inf).sort(dim=-1, descending=True).values
     last = ranked.gather(-1, (k - 1).clamp(max=size - 1))
     following = ranked.gather(-1, k.clamp(max=size - 1))
-    open_all = k >= mask.sum(-1, keepdim=True)
+    open_all = k >= present
     midpoint = ((last + following) / 2).masked_fill(open_all, 0.0)
     gate = F.logsigmoid((scores - midpoint) / temperature)
     return gate.masked_fill(open_all | ~mask, 0.0)
