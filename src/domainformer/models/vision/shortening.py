@@ -65,15 +65,13 @@ class CompressedInputs:
     labels: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = getattr(self.position_ids, "shape", None)
-        fits = shape is not None and shape[-2:] == self.input_ids.shape
-        if not fits or (len(shape or ()) == 3 and shape[0] != 4) or len(shape or ()) not in (2, 3):
+        shape = tuple(getattr(self.position_ids, "shape", ()))
+        ids = tuple(self.input_ids.shape)
+        if shape not in (ids, (4, *ids)):
             raise VisionError(
                 "a shortened sequence needs a position for every token",
                 where="position_ids",
-                why="there are none"
-                if shape is None
-                else f"{tuple(shape)} positions for {tuple(self.input_ids.shape)} ids",
+                why=f"{shape} positions for {ids} ids" if shape else "there are none",
                 next_step="take position_ids from RelevanceRealizer.compress, or gather them from "
                 "VisionBase.rope_positions of the full ids",
             )
