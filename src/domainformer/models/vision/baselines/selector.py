@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from domainformer.errors import VisionError
+from domainformer.models.vision.allocator import top_tokens
 from domainformer.models.vision.request import CompressionRequest, Selection
 
 
@@ -44,7 +45,7 @@ class Ranker(Baseline):
     def cut(self, request: CompressionRequest, scores: tuple[Tensor, ...]) -> Selection:
         """Apply the request's budgets to scores that :meth:`scores` has given before."""
         budgets = token_budgets(request, type(self).__name__)
-        kept = tuple(highest(score, k) for score, k in zip(scores, budgets, strict=True))
+        kept = tuple(top_tokens(score, k) for score, k in zip(scores, budgets, strict=True))
         return Selection(kept=kept, scores=scores)
 
 
@@ -74,20 +75,6 @@ def token_budgets(request: CompressionRequest, who: str) -> tuple[int, ...]:
             next_step="give one positive number per image",
         )
     return tuple(min(int(k), count) for k, count in zip(budgets, counts, strict=True))
-
-
-def highest(scores: Tensor, k: int) -> Tensor:
-    """Indices of the k highest scores, ascending; ties go to the lower index.
-
-    Args:
-        scores: ``[K]``.
-        k: how many, at most K.
-
-    Example:
-        >>> highest(torch.tensor([0.5, 2.0, 0.5, 1.0]), 3)
-        tensor([0, 1, 3])
-    """
-    return torch.sort(scores, descending=True, stable=True).indices[:k].sort().values
 
 
 def evenly_spaced(count: int, k: int) -> Tensor:
