@@ -180,7 +180,8 @@ class Maker:
     def _row(self, grids, question, answer, draw):
         ids = [BOS]
         for rows, columns in grids:
-            ids += [VISION_START] + [IMAGE] * (rows * columns) + [VISION_END]
+            marks = ([VISION_START], [VISION_END]) if self.mrope else ([], [])
+            ids += marks[0] + [IMAGE] * (rows * columns) + marks[1]
         words = torch.randint(FIRST_WORD, VOCABULARY, (question + answer,), generator=draw).tolist()
         labels = [-100] * (len(ids) + question) + words[question:]
         return torch.tensor([ids + words, labels])
