@@ -22,6 +22,7 @@ from domainformer.cli import (
     start,
     surgery,
     tokenizer,
+    vision,
 )
 from domainformer.cli.output import messages
 from domainformer.errors import DomainformerError
@@ -49,6 +50,7 @@ for module in (
     check,
     export,
     surgery,
+    vision,
 ):
     module.register(app)
 

@@ -3,8 +3,13 @@
 ::
 
     VisionRunConfig ─▶ questions ─▶ rows ────────────▶ VisionTrainer ─▶ run/adapter/
-    config.py          sources.py   collator.py        learner.py       run.py
-                       examples.py  features, once     trainer.py
+    config.py          sources.py   collator.py        trainer.py       run.py
+                       examples.py  rows.py            learner.py
+                                    (features, once)   judging.py
+
+Start at :func:`train_vision` (``run.py``). What one step learns, and why its loss tells nothing,
+is in ``learner.py``; what is true is measured in ``judging.py``. ``processor.py`` opens the frozen
+model, ``building.py`` puts the parts of a run together.
 
 May import models, inference, data and what lies below; torch and transformers.
 """
@@ -20,11 +25,17 @@ from domainformer.training.vision.config import (
     VisionTrainingConfig,
 )
 from domainformer.training.vision.examples import pixels_of, questions_fingerprint, read_questions
+from domainformer.training.vision.judging import judge
+from domainformer.training.vision.learner import Judged, VisionLearner, tokens_of
 from domainformer.training.vision.processor import ImageTextProcessor, open_base
 from domainformer.training.vision.rows import FeatureStore, VisionRows
+from domainformer.training.vision.run import VisionRun, train_vision
 from domainformer.training.vision.sources import SOURCES, Source, Split, open_questions, source
+from domainformer.training.vision.trainer import VisionTrainer
 
 __all__ = [
+    "train_vision",
+    "VisionRun",
     "VisionRunConfig",
     "VisionModelConfig",
     "VisionDataConfig",
@@ -40,6 +51,11 @@ __all__ = [
     "open_base",
     "VisionRows",
     "FeatureStore",
+    "VisionLearner",
+    "VisionTrainer",
+    "Judged",
+    "judge",
+    "tokens_of",
     "SOURCES",
     "Source",
     "Split",

@@ -68,7 +68,9 @@ class VisionCollator:
         self.image_token = str(processor.image_token)
         self.image_token_id = int(self.tokenizer.convert_tokens_to_ids(self.image_token))
 
-    def __call__(self, questions: Sequence[VisionQuestion] | Sequence[Row]) -> dict[str, Any]:
+    def __call__(
+        self, questions: Sequence[VisionQuestion] | Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         """A batch of questions, or of rows that :meth:`row` made of them.
 
         Returns:
@@ -131,7 +133,7 @@ class VisionCollator:
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         return ids if self.end_id is None else [*ids, self.end_id]
 
-    def _text(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def _text(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         length = max(len(row["input_ids"]) for row in rows)
         input_ids = torch.full((len(rows), length), self.pad_id)
         labels = torch.full((len(rows), length), NO_TARGET)

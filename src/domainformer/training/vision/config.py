@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from domainformer.config import StrictConfig
+from domainformer.errors import DomainformerError
+from domainformer.models.vision import CompressorConfig
 from domainformer.training.config import OutputConfig
 
 
@@ -226,6 +228,22 @@ class VisionRunConfig(StrictConfig):
     compressor: dict[str, Any] = Field(default_factory=dict)
     training: VisionTrainingConfig = VisionTrainingConfig()
     output: OutputConfig = OutputConfig()
+
+    @field_validator("compressor")
+    @classmethod
+    def _can_be_built(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for size in ("feature_size", "query_size"):
+            if size in value:
+                raise ValueError(f"{size} follows from the model: leave it out")
+        try:
+            CompressorConfig.from_dict({**value, "feature_size": 1})
+            made = TypeAdapter(CompressorConfig).validate_python({**value, "feature_size": 1})
+        except DomainformerError as error:
+            raise ValueError("; ".join(filter(None, (error.what, error.next_step)))) from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ValueError(f"{first['loc'][0]}: {first['msg'].lower()}") from None
+        return {key: made.to_dict()[key] for key in value}
 
     @model_validator(mode="after")
     def _resume_needs_a_name(self) -> VisionRunConfig:

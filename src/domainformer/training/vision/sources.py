@@ -11,9 +11,10 @@ Files are the source of every configuration that names ``data.train``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from domainformer.artifacts import fingerprint
 from domainformer.data.vision_questions import VisionQuestion
 from domainformer.errors import ConfigError, nearest
 from domainformer.training.vision.config import VisionDataConfig
@@ -27,10 +28,12 @@ class Split:
     Args:
         train: Sized and indexed; items may be made when they are asked for.
         validation: The same, of other images; empty: nothing is judged.
+        fingerprint: What identifies both; None: their pixels and texts, which are all read.
     """
 
     train: Sequence[VisionQuestion]
     validation: Sequence[VisionQuestion] = ()
+    fingerprint: str | None = None
 
 
 Source = Callable[[Mapping[str, Any]], Split]
@@ -87,4 +90,8 @@ def open_questions(config: VisionDataConfig) -> Split:
             where="data.questions.source",
             next_step=nearest(asked.source, SOURCES),
         )
-    return SOURCES[asked.source](asked.options)
+    made = SOURCES[asked.source](asked.options)
+    if made.fingerprint is not None or asked.source == "files":
+        return made
+    # What is generated follows from the options; the code has its own place in a run's identity.
+    return replace(made, fingerprint=fingerprint(asked.model_dump(mode="json")))

@@ -1,0 +1,40 @@
+"""Verbs about image tokens: ``vision train``; those of use are in `vision_use`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from domainformer.cli.output import JSON, next_command, show
+
+vision_app = typer.Typer(
+    help="Let a vision-language model read the image tokens that a question needs.",
+    no_args_is_help=True,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's verbs to the application."""
+    vision_app.command("train")(vision_train)
+    app.add_typer(vision_app, name="vision")
+
+
+def vision_train(
+    config: Annotated[Path | None, typer.Argument(help="Configuration (YAML).")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Dotted overrides: training.steps=200 …")
+    ] = None,
+    as_json: bool = JSON,
+) -> None:
+    """Train a compressor of image tokens on a frozen model, as CONFIG says."""
+    from domainformer.config import load_config
+    from domainformer.training.vision import VisionRunConfig, train_vision
+
+    if config is not None and "=" in str(config) and not config.exists():
+        config, overrides = None, [str(config), *(overrides or [])]
+    trained = train_vision(load_config(VisionRunConfig, config, overrides or []))
+    paths = {"run": trained.run_dir, "adapter": trained.adapter_dir}
+    show({**paths, **trained.metrics}, as_json=as_json)
+    next_command(f"domainformer vision evaluate {trained.adapter_dir}")

@@ -1,0 +1,241 @@
+"""What one step learns: a compressor through a soft gate, judged by the hard one.
+
+::
+
+    question ─▶ compressor ─▶ scores ─▶ log-gate on image keys ─▶ frozen model ─▶ answer
+                    ▲                                                               │
+                    └──────────────── gradient, to the compressor alone ────────────┘
+
+Trap: while the gate is warm the model reads through tokens that it will not have, and the training
+loss falls to almost nothing with or without a question. Only :meth:`VisionLearner.judge`, which
+drops tokens, tells what a compressor can do.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from domainformer.errors import VisionError
+from domainformer.models.vision import (
+    ImageTokens,
+    RelevanceCompressor,
+    RelevanceRealizer,
+    TemperatureSchedule,
+)
+from domainformer.training.vision.collator import NO_TARGET
+from domainformer.training.vision.config import VisionTrainingConfig
+
+_NOT_INPUTS = ("relevant", "images")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How a batch was answered after tokens were dropped.
+
+    Args:
+        correct: Questions whose whole answer is the model's first choice, token by token: those
+            that greedy generation would answer exactly.
+        questions: Questions in all.
+        loss: Cross-entropy, summed over the tokens of all answers.
+        targets: Tokens of all answers.
+        kept: Image tokens kept.
+        tokens: Image tokens in all.
+    """
+
+    correct: int
+    questions: int
+    loss: float
+    targets: int
+    kept: int
+    tokens: int
+
+
+class VisionLearner(nn.Module):
+    """The trainable part of a realizer, with the loss of one step.
+
+    Its parameters and its state are the compressor's (and the price of tokens, where a multiplier
+    finds it): a checkpoint holds nothing of the frozen model.
+
+    Args:
+        realizer: The frozen model with its compressor.
+        training: Budgets, temperature, distillation, seed.
+
+    Raises:
+        VisionError: The realizer's selector is no compressor.
+    """
+
+    accepts_loss_kwargs = True
+    multiplier: Tensor
+
+    def __init__(self, realizer: RelevanceRealizer, training: VisionTrainingConfig) -> None:
+        super().__init__()
+        if not isinstance(realizer.selector, RelevanceCompressor):
+            raise VisionError(
+                f"{type(realizer.selector).__name__} has nothing to train",
+                next_step="put a RelevanceCompressor into the realizer",
+            )
+        self.selector = realizer.selector
+        self._frozen = (realizer,)  # in a tuple, so that it is no submodule
+        self.training_config = training
+        # The engine keeps it with checkpoints, and changes it while it trains: a copy.
+        self.config = copy.deepcopy(realizer.base.model.config)
+        warmth = training.temperature
+        self.temperature = TemperatureSchedule(
+            steps=max(1, training.steps - 1),
+            start=warmth.start,
+            end=warmth.end,
+            shape=warmth.shape,
+        )
+        if training.dynamic is not None and training.dynamic.target is not None:
+            self.register_buffer("multiplier", torch.tensor(training.dynamic.multiplier))
+
+    @property
+    def realizer(self) -> RelevanceRealizer:
+        """The frozen model with its compressor."""
+        return self._frozen[0]
+
+    def budget_at(self, step: int) -> float | None:
+        """The share of tokens that a step trains; None: the compressor chooses.
+
+        Drawn from the seed and the step alone, so that a resumed run draws the same.
+
+        Args:
+            step: Optimizer steps done.
+        """
+        training = self.training_config
+        rng = np.random.default_rng([training.seed, step])
+        if training.dynamic is not None and rng.random() < training.dynamic.probability:
+            return None
+        return float(rng.choice(training.budgets))
+
+    def forward(self, *, step: int, **batch: Any) -> Tensor:
+        """The loss of a batch at a step, from which the temperature and the budget follow.
+
+        Args:
+            step: Optimizer steps done.
+            batch: Of a :class:`~domainformer.training.vision.VisionCollator`.
+        """
+        inputs, images, labels = self._opened(batch)
+        share, temperature = self.budget_at(step), self.temperature(step)
+        budgets = None if share is None else tokens_of(images, share)
+        # The labels tell the realizer which tokens are no question: the compressor never sees them.
+        soft = self.realizer.soft_forward(
+            **inputs, labels=labels, images=images, budgets=budgets, temperature=temperature
+        )
+        assert soft.loss is not None  # there are labels
+        loss = soft.loss
+        if self.training_config.distillation:
+            weight = self.training_config.distillation
+            distance = self._distance(inputs, images, labels, soft.logits)
+            loss = (1 - weight) * loss + weight * distance
+        if share is None:
+            loss = loss + self._cost(soft.kept_share, images.counts)
+        return loss
+
+    @torch.no_grad()
+    def judge(self, batch: Mapping[str, Any], share: float | None) -> Judged:
+        """Drop tokens and let the frozen model answer.
+
+        Args:
+            batch: Of a collator, with labels.
+            share: Of an image's tokens to keep; None: as many as the compressor chooses.
+        """
+        inputs, images, labels = self._opened(batch)
+        budgets = None if share is None else tokens_of(images, share)
+        short = self.realizer.compress(**inputs, labels=labels, images=images, budgets=budgets)
+        assert short.labels is not None  # they were given
+        found, wanted, rows = at_answers(self.realizer.run(short).logits, short.labels)
+        wrong = found.argmax(-1) != wanted
+        return Judged(
+            correct=len(labels) - len(rows[wrong].unique()),
+            questions=len(labels),
+            loss=float(functional.cross_entropy(found.float(), wanted, reduction="sum")),
+            targets=len(wanted),
+            kept=sum(short.selection.counts),
+            tokens=sum(images.counts),
+        )
+
+    def _opened(self, batch: Mapping[str, Any]) -> tuple[dict[str, Any], ImageTokens, Tensor]:
+        """The model's inputs without labels, the image tokens, the labels."""
+        inputs = {name: value for name, value in batch.items() if name not in _NOT_INPUTS}
+        labels = inputs.pop("labels")
+        images = batch.get("images")
+        if images is None:
+            return inputs, self.realizer.encode(**inputs), labels
+        weight = self.realizer.base.model.get_input_embeddings().weight
+        return inputs, _placed(images, weight), labels
+
+    def _distance(
+        self, inputs: dict[str, Any], images: ImageTokens, labels: Tensor, logits: Tensor
+    ) -> Tensor:
+        """KL(full ‖ gated), the mean over the tokens of the answers."""
+        with torch.no_grad():
+            # A budget of all tokens opens every gate: this is the model without compression.
+            full = self.realizer.soft_forward(
+                **inputs, labels=labels, images=images, budgets=images.counts, temperature=1.0
+            )
+        gated, teacher = (at_answers(each, labels)[0] for each in (logits, full.logits))
+        return functional.kl_div(
+            gated.float().log_softmax(-1),
+            teacher.float().log_softmax(-1),
+            log_target=True,
+            reduction="batchmean",
+        )
+
+    def _cost(self, kept_share: Tensor, counts: tuple[int, ...]) -> Tensor:
+        """The price of the tokens that dynamic budgets are expected to keep."""
+        dynamic = self.training_config.dynamic
+        assert dynamic is not None  # budget_at answers None for no other reason
+        if dynamic.target is None:
+            return (dynamic.price or 0.0) * (kept_share * kept_share.new_tensor(counts)).mean()
+        excess = kept_share.mean() - dynamic.target
+        cost = self.multiplier.clone() * excess
+        if self.training:
+            # Dual ascent: what is kept too much becomes dearer for the steps to come.
+            self.multiplier.add_(dynamic.rate * excess.detach()).clamp_(min=0)
+        return cost
+
+
+def tokens_of(images: ImageTokens, share: float) -> tuple[int, ...]:
+    """Tokens to keep of each image for a share of them; at least one.
+
+    Example:
+        >>> images = ImageTokens((torch.zeros(36, 4), torch.zeros(4, 4)), ((6, 6), (2, 2)), (0, 1))
+        >>> tokens_of(images, 1 / 9)
+        (4, 1)
+    """
+    return tuple(max(1, min(count, round(share * count))) for count in images.counts)
+
+
+def at_answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, ids and rows of the batch at the predictions of answers.
+
+    Args:
+        logits: ``[B, S, V]``.
+        labels: ``[B, S]``; a position is predicted by the one before it.
+
+    Returns:
+        ``[A, V]``, ``[A]``, ``[A]``.
+    """
+    wanted = labels[:, 1:]
+    rows, places = (wanted != NO_TARGET).nonzero(as_tuple=True)
+    return logits[rows, places], wanted[rows, places], rows
+
+
+def _placed(images: ImageTokens, like: Tensor) -> ImageTokens:
+    """Kept features where the model is, in its precision."""
+    return replace(
+        images,
+        features=tuple(one.to(like.device, like.dtype) for one in images.features),
+        deepstack=tuple(
+            tuple(one.to(like.device, like.dtype) for one in layer) for layer in images.deepstack
+        ),
+    )
