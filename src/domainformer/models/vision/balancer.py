@@ -38,8 +38,9 @@ class TensionBalancer(nn.Module):
         s_k = exp(tanh a(q)) Σ_i w_i(q) z_ik + b(q)       w = softmax, z standardised per image
 
     The scale stays between 1/e and e: an unbounded one could shrink as a gate's temperature falls,
-    and keep for ever soft what the schedule is meant to harden. The weights start in favour of ``coupling`` (0.8 of three); a and b start near 0, so that a
-    score has a spread of about 1 and about half of the tokens lie above 0.
+    and keep for ever soft what the schedule is meant to harden. The weights start in favour of
+    ``coupling`` (0.8 of three); a and b start near 0, so that a score has a spread of about 1 and
+    about half of the tokens lie above 0.
 
     Args:
         query_size: E.

@@ -32,8 +32,8 @@ def threshold_gate(
         log σ((s − θ_k) / T)        θ_k = (s₍k₎ + s₍k+1₎) / 2, taken as a constant
 
     The scores are centred first: a shift of all of them changes no selection, and must get no
-    gradient from a threshold that is taken as a constant. As T → 0 it becomes 0 for the top k and −∞ for the others: the hard selection. A budget of all
-    tokens or more opens every gate (0).
+    gradient from a threshold that is taken as a constant. As T → 0 the gate becomes 0 for the top
+    k and −∞ for the others: the hard selection. A budget of all tokens or more opens every gate.
 
     Args:
         scores: ``[..., K]``.
