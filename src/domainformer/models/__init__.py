@@ -8,7 +8,8 @@ inputs, hidden states to one vector per document).
 ``fusion.py`` (with ``configuration_fusion.py`` and ``numeric.py``) joins a history with tabular
 features; ``item_transformer.py`` (with ``item_softmax.py``) scores all items of a catalogue;
 ``families/`` opens language models of any family, this one and others, behind one interface;
-``surgery/`` changes what a model is made of.
+``surgery/`` changes what a model is made of; ``vision/`` keeps, of an image's tokens, those that
+a question needs.
 
 ``universal/`` puts any module of the user's own behind one way to call it (``bind``).
 
@@ -70,6 +71,12 @@ from domainformer.models.universal import (
 from domainformer.models.universal.configuration import UniversalConfig
 from domainformer.models.universal.identity import given_module
 from domainformer.models.universal.pretrained import UniversalForCausalLM
+from domainformer.models.vision import (
+    CompressorConfig,
+    RelevanceCompressor,
+    RelevanceRealizer,
+    VisionBase,
+)
 
 if TYPE_CHECKING:
     from domainformer.models.universal.module import UniversalModelAdapter
@@ -124,6 +131,10 @@ __all__ = [
     "BoundModel",
     "ModelSignatureInspector",
     "ComputationalGraphExecutor",
+    "VisionBase",
+    "RelevanceRealizer",
+    "RelevanceCompressor",
+    "CompressorConfig",
 ]
 
 

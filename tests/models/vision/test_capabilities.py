@@ -53,6 +53,13 @@ def without(model, name):
     if name == "image_token_id":
         parts = {"text_config": config.text_config, "vision_config": config.vision_config}
         model.config = SimpleNamespace(**parts)
+    elif name == "causal":
+        kind = type(model)
+
+        def open_among_images(self, position_ids, inputs_embeds, token_type_ids):
+            """Image tokens see each other."""
+
+        model.__class__ = type(kind.__name__, (kind,), {"forward": open_among_images})
     elif name == "get_rope_index":
         model.model = nn.Identity()
         model.model.forward = lambda position_ids, inputs_embeds: None
@@ -68,6 +75,7 @@ def without(model, name):
     [
         ("image_token_id", "image_token_id in its configuration"),
         ("get_image_features", r"get_image_features \(a tower\)"),
+        ("causal", "attention that is causal among image tokens"),
         ("get_rope_index", "get_rope_index, which its mrope_section asks for"),
     ],
 )
@@ -128,6 +136,17 @@ def test_an_image_of_many_frames_and_one_without_a_grid_are_refused():
     pixels = inputs["pixel_values"].repeat(2, 1)
     with pytest.raises(VisionError, match="2 frames; videos are not compressed"):
         base.encode(pixels, frames)
+
+
+@pytest.mark.parametrize("wrong", [(0, [torch.zeros(6, 32)]), [torch.zeros(5, 32)]])
+def test_deepstack_features_in_another_layout_are_refused(wrong, monkeypatch):
+    model, maker = tiny("qwen3_vl")
+    base, inputs = VisionBase.probe(model), maker(questions=(2,), images=[[(2, 3)]])
+    right = model.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"])
+    right.deepstack_features = [wrong]
+    monkeypatch.setattr(type(model), "get_image_features", lambda self, pixel_values, **rest: right)
+    with pytest.raises(VisionError, match="not one tensor per image"):
+        base.encode(inputs["pixel_values"], inputs["image_grid_thw"])
 
 
 def test_images_across_rows_are_refused():

@@ -1,4 +1,17 @@
-"""Relevance-aware compression of image tokens for vision-language models."""
+"""Relevance-aware compression of image tokens for vision-language models.
+
+::
+
+    knowing    scorers, coupling       information, salience, and what the question asks for
+    balancing  balancer                how much each counts, for this question
+    attending  budget, allocator       how many tokens an image needs, and which
+    realising  realizer                the language model reads these, where they stood
+
+Start with :class:`RelevanceRealizer`, which joins any vision-language model of transformers
+(``capabilities`` finds out what it can do) with a :class:`TokenSelector`: the learned
+:class:`RelevanceCompressor`, one of ``baselines``, or your own. ``soft`` and ``gates`` are for
+training it, ``folder`` for saving it. May import ``artifacts``, ``version`` and ``errors``.
+"""
 
 from domainformer.models.vision.allocator import TokenAllocator, top_tokens
 from domainformer.models.vision.balancer import Balanced, TensionBalancer

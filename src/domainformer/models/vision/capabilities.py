@@ -175,7 +175,7 @@ def _refuse_lacking(model: nn.Module, token: int | None) -> None:
         "position_ids in its forward": _accepts(model, "position_ids"),
         "get_rope_index, which its mrope_section asks for": _positions_known(model),
         "mm_encoder_outputs or inputs_embeds in its forward": bool(_routes(model)),
-        "attention that is causal among image tokens": not _accepts(model, "token_type_ids"),
+        "attention that is causal among image tokens": _causal(model),
     }
     lacking = [name for name, there in named.items() if not there]
     if lacking:
@@ -209,6 +209,12 @@ def _rope_owner(model: nn.Module) -> Any:
 def _positions_known(model: nn.Module) -> bool:
     rope = getattr(_part(getattr(model, "config", None), "text"), "rope_parameters", None) or {}
     return "mrope_section" not in rope or _rope_owner(model) is not None
+
+
+def _causal(model: nn.Module) -> bool:
+    """Token types open the attention among image tokens, where they do not serve M-RoPE."""
+    types = _accepts(model, "mm_token_type_ids") and _rope_owner(model) is None
+    return not types and not _accepts(model, "token_type_ids")
 
 
 def _has_head(model: nn.Module) -> bool:

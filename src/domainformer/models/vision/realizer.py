@@ -151,6 +151,7 @@ class RelevanceRealizer(nn.Module):
             base=base,
             inputs={
                 **inputs,
+                **({"image_grid_thw": grids} if base.mrope else {}),
                 "input_ids": input_ids,
                 "attention_mask": attention_mask,
                 "position_ids": full,

@@ -49,7 +49,7 @@ def encode_images(
     features = _pooled(base, output)
     counts = [len(feature) for feature in features]
     layers = getattr(output, "deepstack_features", None) or ()
-    deepstack = tuple(_split(layer, counts) for layer in layers)
+    deepstack = tuple(_split(base, layer, counts) for layer in layers)
     return ImageTokens(
         features=features,
         grids=_grids(base, counts, pixel_values, image_grid_thw),
@@ -124,8 +124,13 @@ def _pooled(base: VisionBase, output: Any) -> tuple[Tensor, ...]:
     return tuple(image.detach() for image in images)
 
 
-def _split(layer: Tensor | Sequence[Tensor], counts: list[int]) -> tuple[Tensor, ...]:
+def _split(base: VisionBase, layer: Any, counts: list[int]) -> tuple[Tensor, ...]:
     parts = layer.split(counts) if isinstance(layer, Tensor) else layer
+    if any(not isinstance(part, Tensor) for part in parts) or [*map(len, parts)] != counts:
+        raise VisionError(
+            f"the deepstack features of {base.name} are not one tensor per image",
+            next_step="use a model that lays them out as Qwen3-VL does",
+        )
     return tuple(part.detach() for part in parts)
 
 
