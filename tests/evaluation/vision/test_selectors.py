@@ -5,7 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.models.vision.tiny import BOS, IMAGE, MERGE, PAD, PATCH, VISION_END, VISION_START, tiny
+from tests.models.vision.tiny import (
+    BOS,
+    FAMILIES,
+    IMAGE,
+    MERGE,
+    PAD,
+    PATCH,
+    VISION_END,
+    VISION_START,
+    tiny,
+)
 
 from domainformer.data.vision_questions import VisionQuestion
 from domainformer.errors import VisionError
@@ -15,9 +25,10 @@ from domainformer.models.vision import (
     CompressorConfig,
     RelevanceCompressor,
     RelevanceRealizer,
+    VisionBase,
     full_inputs,
 )
-from domainformer.models.vision.baselines import AllTokens, FeatureNorm, baseline
+from domainformer.models.vision.baselines import BASELINES, AllTokens, FeatureNorm, baseline
 
 GRID = (3, 4)
 KINDS = ("colour", "count")
@@ -220,6 +231,48 @@ def test_right_padding_and_answers_of_many_lengths(model):
         said.append(answer(realizer.base, full_inputs(realizer.base, realizer.request(**inputs))))
     assert torch.equal(said[0].tokens, said[1].tokens)
     assert said[0].agree(said[1]).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_baseline_on_every_family(family):
+    """A budget that holds everything is the full model, also where features are made anew."""
+    model, make_inputs = tiny(family, attention="sdpa")
+    grids = make_inputs.grids(2)
+
+    def ready(questions):
+        assert len(questions) == 2
+        return make_inputs(answers=(2, 1))
+
+    asked = [
+        replace(one, relevant=np.arange(rows * columns))
+        for one, ((rows, columns),) in zip(questions_of(2), grids, strict=True)
+    ]
+    chosen = {name: baseline(name) for name in BASELINES}
+    results = evaluate_selectors(model, chosen, asked, collate=ready, budgets=(2, 1.0))
+    full = results.cell("full")
+    for name in BASELINES:
+        whole, few = results.cell(name, "1/1"), results.cell(name, "2")
+        assert (whole.correct, whole.agreeing) == (full.correct, 2)
+        assert whole.kept == full.tokens
+        assert few.kept <= 4 or name == "everything"
+
+
+def test_features_that_were_kept_are_used(model, questions):
+    """A collator may bring the tower's features; the tower is not asked then."""
+    base = VisionBase.probe(model)
+
+    def remembered(chosen):
+        batch = collate(chosen)
+        pixels, grids = batch.pop("pixel_values"), batch["image_grid_thw"]
+        return {**batch, "images": base.encode(pixels, grids, batch["input_ids"])}
+
+    runs = [
+        evaluate_selectors(
+            base, {"norm": FeatureNorm()}, questions, collate=maker, budgets=(3,), batch_size=4
+        )
+        for maker in (collate, remembered)
+    ]
+    assert runs[0] == runs[1]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from domainformer.evaluation.vision.answers import Answers, answer
 from domainformer.evaluation.vision.results import ALL, FULL, VisionCell, VisionResults
 from domainformer.models.vision import (
     CompressionRequest,
+    ImageTokens,
     RelevanceRealizer,
     Selection,
     TokenSelector,
@@ -195,11 +196,22 @@ def _request(
             next_step="use VisionCollator(processor), with answers",
         )
     device = realizer.base.device
-    moved = {
-        name: value.to(device) if isinstance(value, Tensor) else value
-        for name, value in inputs.items()
-    }
+    moved = {name: _on_device(value, device) for name, value in inputs.items()}
     return realizer.request(**moved)
+
+
+def _on_device(value: Any, device: torch.device) -> Any:
+    """Tensors, tuples of them, and the kept features of images, where the model is."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, tuple | list):
+        return tuple(_on_device(part, device) for part in value)
+    if isinstance(value, ImageTokens):
+        features, deepstack = (
+            _on_device(part, device) for part in (value.features, value.deepstack)
+        )
+        return replace(value, features=features, deepstack=deepstack)
+    return value
 
 
 def _realizer(model: RelevanceRealizer | VisionBase | nn.Module) -> RelevanceRealizer:

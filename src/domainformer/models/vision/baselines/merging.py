@@ -90,5 +90,8 @@ def cluster_means(tokens: Tensor, owner: Tensor, clusters: int) -> Tensor:
         owner: ``[n, K]``, the cluster of each token.
         clusters: how many there are.
     """
-    member = functional.one_hot(owner, clusters).to(tokens.dtype)
-    return (member / member.sum(dim=1, keepdim=True)).mT @ tokens
+    n, _, width = tokens.shape
+    index = owner[..., None].expand_as(tokens)
+    sums = tokens.new_zeros(n, clusters, width).scatter_add_(1, index, tokens)
+    sizes = tokens.new_zeros(n, clusters).scatter_add_(1, owner, torch.ones_like(tokens[..., 0]))
+    return sums / sizes[..., None]
