@@ -69,7 +69,7 @@ class TensionBalancer(nn.Module):
         self.words = nn.Sequential(
             nn.LayerNorm(query_size), nn.Linear(query_size, width), nn.GELU()
         )
-        self.importance = nn.Linear(width, 1)
+        self.importance = nn.Linear(width, 1, bias=False)
         self.mixing = nn.Linear(width, len(self.scorers))
         self.scale_and_bias = nn.Linear(width, 2)
         with torch.no_grad():

@@ -67,7 +67,7 @@ class QueryEncoder(nn.Module):
             query_mask = query_mask.new_ones(len(query_NQE), 1)
         words = self.project(query_NQE).masked_fill(~query_mask.unsqueeze(-1), 0.0)
         place = torch.arange(words.shape[1], device=words.device)
-        x_NQW = words + sinusoids(place, self.width) + self.previous(_shifted(words))
+        x_NQW = words + sinusoids(place, self.width).to(words) + self.previous(_shifted(words))
         x_NQW = x_NQW + self._attend(self.attention_norm(x_NQW), query_mask)
         return self.norm(x_NQW + self.mlp(x_NQW)), query_mask
 
@@ -143,7 +143,7 @@ class CouplingScorer(Scorer):
             )
         self.feature_size, self.width, self.heads = feature_size, width, heads
         self.query_encoder = QueryEncoder(query_size, width, heads, use_query=use_query)
-        self.importance = nn.Linear(width, heads + 1)  # the last one is the kernel's
+        self.importance = nn.Linear(width, heads + 1, bias=False)  # the last is the kernel's
         self.feature_projection = nn.Sequential(
             nn.LayerNorm(feature_size), nn.Linear(feature_size, width)
         )
@@ -175,8 +175,8 @@ class CouplingScorer(Scorer):
 
     def tokens(self, features_NKD: Tensor, layout: TokenLayout) -> Tensor:
         """Features that know their row and column, ``[N, K, W]``."""
-        row, column = sinusoids(layout.positions, self.width).unbind(-2)
         x_NKW = self.feature_projection(features_NKD)
+        row, column = sinusoids(layout.positions, self.width).to(x_NKW).unbind(-2)
         x_NKW = x_NKW + self.row_projection(row) + self.column_projection(column)
         out: Tensor = x_NKW + self.token_mlp(x_NKW)
         return out

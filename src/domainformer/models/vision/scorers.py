@@ -147,7 +147,8 @@ class InformationScorer(Scorer):
         ridge = shrinkage * spread + 1e-6 * spread + 1e-8
         covariance = (1 - shrinkage) * covariance
         covariance = covariance + ridge * torch.eye(size, device=z_NKd.device)
-        factor = torch.linalg.cholesky(covariance)
+        # The ridge makes it definite; features that are not finite stay so instead of raising here.
+        factor = torch.linalg.cholesky_ex(covariance).L
         whitened = torch.linalg.solve_triangular(factor, centred.mT, upper=False)
         half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
         return 0.5 * whitened.square().sum(1) + half_log_det + 0.5 * size * math.log(2 * math.pi)
