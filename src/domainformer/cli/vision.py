@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from domainformer.cli.output import JSON, next_command, show
+from domainformer.cli.vision_use import vision_compress, vision_evaluate
 
 vision_app = typer.Typer(
     help="Let a vision-language model read the image tokens that a question needs.",
@@ -18,6 +19,8 @@ vision_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add this module's verbs to the application."""
     vision_app.command("train")(vision_train)
+    vision_app.command("evaluate")(vision_evaluate)
+    vision_app.command("compress")(vision_compress)
     app.add_typer(vision_app, name="vision")
 
 

@@ -38,11 +38,13 @@ class Panel:
         kept: indices of the kept tokens, in raster order.
         answer: the model's answer from these tokens; None where it was not asked.
         title: what stands above; else the number of tokens kept.
+        length: tokens of the whole prompt that are left, of text and image.
     """
 
     kept: npt.NDArray[np.int64]
     answer: str | None = None
     title: str | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,7 @@ class Sight:
         expected: the right answer, where it is known.
         scores: ``[rows * columns]``, where the selector ranks.
         mixing: weight of each way of knowing, where the selector mixes.
+        full_length: tokens of the whole prompt, of text and image.
 
     Raises:
         ConfigError: A shape does not fit the grid.
@@ -71,6 +74,7 @@ class Sight:
     expected: str | None = None
     scores: npt.NDArray[np.float64] | None = None
     mixing: dict[str, float] | None = None
+    full_length: int | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
