@@ -15,6 +15,7 @@ are :mod:`~domainformer.evaluation.tabular_baseline` (aggregates into LightGBM),
 "What is each choice of my run worth": :mod:`~domainformer.evaluation.ablations`. "Does the change
 that I made explain the difference between these runs": :mod:`~domainformer.evaluation.comparisons`.
 "Can I trust this model, whatever it is": :mod:`~domainformer.evaluation.checks`.
+"Which image tokens does a question need": :mod:`~domainformer.evaluation.vision`.
 
 May import training, export, inference, models, tokenizers, data and what lies below.
 """
@@ -45,6 +46,7 @@ from domainformer.evaluation.tabular_baseline import TabularBaseline, public_pla
 from domainformer.evaluation.task_building import task_at_cuts, task_from_labels
 from domainformer.evaluation.task_features import FeaturePlan, TaskFeatures
 from domainformer.evaluation.tasks import Task
+from domainformer.evaluation.vision import VisionResults, VisionSummary, evaluate_selectors
 
 __all__ = [
     "evaluate",
@@ -93,4 +95,7 @@ __all__ = [
     "GradientBoosting",
     "TabularBaseline",
     "public_plan",
+    "evaluate_selectors",
+    "VisionResults",
+    "VisionSummary",
 ]
