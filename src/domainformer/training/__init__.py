@@ -12,7 +12,8 @@ table, ``plan.py`` and ``batch_size.py`` choose numbers, ``progress.py`` tells.
 ``batcher.py`` puts windows of text on a device and finds the batch size that pays;
 ``lightning/`` has data modules for Lightning's trainer.
 What is learned from is in ``objectives.py``, with a file for each objective; how, in ``rules/``.
-Language models over text are in ``language/``, through the same engine.
+Language models over text are in ``language/``, compressors of image tokens in ``vision/``, through
+the same engine.
 
 May import inference, models, tokenizers, data and what lies below; torch and transformers.
 """
@@ -48,11 +49,15 @@ from domainformer.training.recipes import Recipe, copy_recipe, list_recipes
 from domainformer.training.rules import LearningRule, attach, chain
 from domainformer.training.running import RunResult
 from domainformer.training.trainer import EventTrainer
+from domainformer.training.vision import VisionRun, VisionRunConfig, train_vision
 
 __all__ = [
     "TextRunConfig",
     "train",
     "open_language_model",
+    "VisionRunConfig",
+    "VisionRun",
+    "train_vision",
     "LearningRule",
     "chain",
     "attach",
