@@ -49,7 +49,8 @@ def evaluate_selectors(
     token of it is what greedy decoding would say. Selectors never see an answer: it has labels.
 
     Args:
-        model: the realizer (its position policy holds), the opened base, or the model itself.
+        model: the realizer (its position policy holds), the opened base, or the model itself, which
+            is frozen then, as a realizer freezes it.
         selectors: by the name that the tables show; learned ones and baselines alike.
         questions: with their kinds; what is relevant only where the oracle is asked.
         collate: turns questions into the model's inputs, the answer with ``labels`` behind each
