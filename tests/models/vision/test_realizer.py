@@ -279,6 +279,15 @@ def test_a_prompt_with_its_answer_or_an_image_at_its_end_is_refused():
         realizer.generate(**inputs, max_new_tokens=1)
 
 
+@pytest.mark.parametrize("name", ["position_ids", "attention_mask", "mm_encoder_outputs"])
+def test_options_cannot_replace_what_was_shortened(name):
+    model, maker = tiny("qwen2_vl")
+    realizer = RelevanceRealizer(model, RandomTokens())
+    for call in (realizer, realizer.generate, realizer.full_forward):
+        with pytest.raises(VisionError, match=f"{name} cannot be an option"):
+            call(**maker(), options={name: torch.zeros(1)})
+
+
 @pytest.mark.parametrize("budget", [0, -1, 0.0, 1.5, [2, 0]])
 def test_impossible_budgets_are_refused(budget):
     with pytest.raises(VisionError, match="is no budget"):

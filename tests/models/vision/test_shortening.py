@@ -1,7 +1,9 @@
 import dataclasses
+import random
 
 import pytest
 import torch
+from torch.nn import functional
 
 from domainformer.errors import VisionError
 from domainformer.models.vision import (
@@ -52,6 +54,38 @@ def test_dropping_equals_masking_in_the_full_sequence(family, route, name, paddi
     assert compressed.selection.counts == tuple(budgets)
     assert worst(got, wanted) <= 1e-5
     assert wanted[0].std() > 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dropping_equals_masking_for_any_batch(opened, seed):
+    model, maker = opened
+    draw = random.Random(seed)
+    sizes = [(1, 1), (1, 5), (4, 2), (5, 5)] if maker.mrope else [LLAVA_GRID]
+    rows = draw.randint(1, 3)
+    images = [[draw.choice(sizes) for _ in range(draw.randint(0, 2))] for _ in range(rows)]
+    images[0].append(sizes[-1])
+    questions = [draw.randint(1, 6) for _ in range(rows)]
+    inputs = maker(images=images, questions=questions, seed=seed)
+    for name, fill in (("input_ids", PAD), ("attention_mask", 0), ("mm_token_type_ids", 0)):
+        inputs[name] = functional.pad(inputs[name], (1, 2), value=fill)  # on both sides
+    realizer = RelevanceRealizer(model, RandomTokens(seed))
+    budgets = [draw.randint(1, count) for count in realizer.encode(**inputs).counts]
+    compressed = realizer.compress(**inputs, budgets=budgets)
+    got = short_logits(realizer.run(compressed).logits, compressed)
+    assert worst(got, masked_logits(model, inputs, compressed.selection.kept)) <= 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_precision_stays_half_precision(family):
+    model, maker = tiny(family)
+    realizer = RelevanceRealizer(model.to(torch.bfloat16), RandomTokens())
+    inputs = maker()
+    inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
+    compressed = realizer.compress(**inputs, budgets=3)
+    assert compressed.features[0].dtype == torch.bfloat16
+    got = short_logits(realizer.run(compressed).logits.float(), compressed)
+    wanted = masked_logits(model, inputs, compressed.selection.kept)
+    assert worst(got, [row.float() for row in wanted]) <= 0.1
 
 
 def test_sdpa_and_a_batch_without_masks_agree_too(opened):

@@ -61,6 +61,17 @@ def test_a_cold_gate_is_the_hard_drop(family, padding, attention):
     assert soft.kept_share.tolist() == pytest.approx(share)
 
 
+def test_half_precision_trains_too():
+    realizer, maker = opened("qwen3_vl", "sdpa")
+    realizer.model.to(torch.bfloat16)
+    inputs = maker(answers=(2, 1))
+    inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
+    output = realizer.soft_forward(**inputs, budgets=BUDGETS, temperature=0.1)
+    output.loss.backward()
+    moved = [each.grad for each in realizer.selector.parameters() if each.grad is not None]
+    assert sum(float(grad.abs().sum()) for grad in moved) > 0
+
+
 def test_logits_stand_at_the_columns_of_the_full_sequence():
     realizer, maker = opened("qwen2_vl")
     inputs = maker(answers=(2, 1))

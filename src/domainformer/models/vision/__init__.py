@@ -20,8 +20,9 @@ from domainformer.models.vision.capabilities import VisionBase
 from domainformer.models.vision.compressor import CompressorConfig, RelevanceCompressor, Scored
 from domainformer.models.vision.coupling import CouplingScorer
 from domainformer.models.vision.gates import TemperatureSchedule, open_gate, threshold_gate
+from domainformer.models.vision.inputs import Budgets, resolve_budgets
 from domainformer.models.vision.merging import Merged, merge_dropped
-from domainformer.models.vision.realizer import RelevanceRealizer, resolve_budgets
+from domainformer.models.vision.realizer import RelevanceRealizer
 from domainformer.models.vision.request import (
     CompressionRequest,
     Grid,
@@ -62,5 +63,6 @@ __all__ = [
     "SoftOutput",
     "realize",
     "full_inputs",
+    "Budgets",
     "resolve_budgets",
 ]

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,8 +18,16 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from domainformer.errors import VisionError, nearest
+from domainformer.errors import VisionError
 from domainformer.models.vision.capabilities import Route, VisionBase
+from domainformer.models.vision.inputs import (
+    Budgets,
+    known_inputs,
+    patch_grids,
+    refuse_unknown,
+    refuse_videos,
+    resolve_budgets,
+)
 from domainformer.models.vision.positions import Positions, check_policy
 from domainformer.models.vision.queries import (
     IGNORED_LABEL,
@@ -28,14 +35,15 @@ from domainformer.models.vision.queries import (
     question_mask,
 )
 from domainformer.models.vision.request import CompressionRequest, ImageTokens, TokenSelector
-from domainformer.models.vision.shortening import CompressedInputs, Side, full_inputs, realize
+from domainformer.models.vision.shortening import (
+    CompressedInputs,
+    Side,
+    full_inputs,
+    joined,
+    realize,
+)
 from domainformer.models.vision.soft import SoftOutput, soft_forward
 from domainformer.models.vision.towers import image_rows
-
-Budgets = int | float | Sequence[int | float] | None
-"""Tokens (int) or a share of an image's tokens (float up to 1), for all images or each."""
-
-_VIDEO = ("pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
 
 
 class RelevanceRealizer(nn.Module):
@@ -59,6 +67,9 @@ class RelevanceRealizer(nn.Module):
     Raises:
         VisionError: the model lacks an ability; see :class:`VisionBase`.
     """
+
+    # The Trainer of transformers would hand its count of labels to a forward with **inputs.
+    accepts_loss_kwargs = False
 
     def __init__(
         self,
@@ -120,7 +131,7 @@ class RelevanceRealizer(nn.Module):
             VisionError: inputs that do not fit together; an image without a question.
         """
         base = self.base
-        _refuse_unknown(base, inputs)
+        refuse_unknown(base, inputs)
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if attention_mask.shape != input_ids.shape:
@@ -185,8 +196,8 @@ class RelevanceRealizer(nn.Module):
             **options: further arguments of the model's ``forward``.
         """
         if compressed.labels is not None:
-            options["labels"] = compressed.labels
-        return self.model(**compressed.model_inputs(self.base), **options)
+            options.setdefault("labels", compressed.labels)
+        return self.model(**joined(compressed.model_inputs(self.base), options))
 
     def forward(self, *, options: Mapping[str, Any] | None = None, **inputs: Any) -> Any:
         """The model's output on hard-selected tokens: what is true in use.
@@ -251,7 +262,7 @@ class RelevanceRealizer(nn.Module):
         compressed = self.compress(**inputs, padding_side="left")
         self._check_generation(compressed, generation)
         with torch.no_grad():
-            output = self.model.generate(**compressed.model_inputs(self.base), **generation)
+            output = self.model.generate(**joined(compressed.model_inputs(self.base), generation))
         if self.base.route == "inputs_embeds":
             return output
         prompt = compressed.input_ids.shape[1]
@@ -292,84 +303,3 @@ class RelevanceRealizer(nn.Module):
         from domainformer.models.vision.folder import load_adapter
 
         return load_adapter(Path(folder), model)
-
-
-def resolve_budgets(budgets: Budgets, counts: Sequence[int]) -> tuple[int, ...] | None:
-    """Budgets as tokens per image, each at least 1 and at most what the image has.
-
-    Args:
-        budgets: tokens (int) or a share up to 1 (float), one for all images or one for each.
-        counts: tokens per image.
-
-    Raises:
-        VisionError: another number of budgets than images, or one that is not above 0.
-
-    Example:
-        >>> resolve_budgets(0.25, (16, 64)), resolve_budgets([4, 900], (16, 64))
-        ((4, 16), (4, 64))
-    """
-    if budgets is None:
-        return None
-    each = [budgets] * len(counts) if isinstance(budgets, int | float) else list(budgets)
-    if len(each) != len(counts):
-        raise VisionError(
-            f"there are {len(each)} budgets for {len(counts)} images",
-            where="budgets",
-            next_step="give one for all images, or one for each",
-        )
-    wrong = [item for item in each if item <= 0 or (isinstance(item, float) and item > 1)]
-    if wrong:
-        raise VisionError(
-            f"{wrong[0]} is no budget",
-            where="budgets",
-            next_step="give a number of tokens from 1, or a share above 0 and up to 1.0",
-        )
-    pairs = zip(each, counts, strict=True)
-    tokens = [(round(item * k) if isinstance(item, float) else int(item), k) for item, k in pairs]
-    return tuple(min(max(item, 1), k) for item, k in tokens)
-
-
-def patch_grids(base: VisionBase, images: ImageTokens, device: torch.device) -> Tensor:
-    """``[N, 3]``: one frame, and the grid of each image in patches."""
-    grids = [(1, rows * base.merge, columns * base.merge) for rows, columns in images.grids]
-    return torch.tensor(grids, device=device).reshape(-1, 3)
-
-
-def refuse_videos(base: VisionBase, inputs: Mapping[str, Any], input_ids: Tensor | None) -> None:
-    """Say that videos are not compressed, where there are any.
-
-    Raises:
-        VisionError: inputs of a video, or its placeholders.
-    """
-    named = [name for name in _VIDEO if inputs.get(name) is not None]
-    kinds = inputs.get("mm_token_type_ids")
-    named += ["mm_token_type_ids"] * bool(kinds is not None and (kinds == 2).any())
-    if input_ids is not None and base.video_token_id is not None:
-        named += ["input_ids"] * bool((input_ids == base.video_token_id).any())
-    if named:
-        raise VisionError(
-            "videos are not compressed",
-            where=named[0],
-            why="budgets and positions are those of single images",
-            next_step="give frames as images, or call the model itself",
-        )
-
-
-def known_inputs(base: VisionBase) -> frozenset[str]:
-    """Names that a request takes: its own, and those of the model's tower."""
-    tower = inspect.signature(base.model.get_image_features).parameters
-    own = inspect.signature(RelevanceRealizer.request).parameters
-    return frozenset({*tower, *own, "mm_token_type_ids", "pixel_values", "image_grid_thw", *_VIDEO})
-
-
-def _refuse_unknown(base: VisionBase, inputs: Mapping[str, Any]) -> None:
-    known = known_inputs(base) - {"self", "inputs", "kwargs"}
-    for name in inputs:
-        if name not in known:
-            raise VisionError(
-                f"there is no input {name!r}",
-                where=name,
-                why="it would be passed over in silence",
-                next_step=f"{nearest(name, known)} Arguments of the model's own forward go into "
-                "options={}",
-            )

@@ -135,6 +135,23 @@ def encoder_outputs(
     return {"image": output}
 
 
+def joined(inputs: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs of a model and options beside them, none of which replaces one.
+
+    Raises:
+        VisionError: an option of the same name.
+    """
+    twice = sorted(inputs.keys() & options.keys())
+    if twice:
+        raise VisionError(
+            f"{twice[0]} cannot be an option",
+            where="options",
+            why="it belongs to the shortened sequence, and another would not fit it",
+            next_step="pass it as an input of the full sequence",
+        )
+    return {**inputs, **options}
+
+
 def realize(
     base: VisionBase,
     request: CompressionRequest,

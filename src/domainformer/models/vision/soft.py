@@ -23,7 +23,7 @@ from torch import Tensor
 from domainformer.errors import VisionError
 from domainformer.models.vision.gates import open_gate, threshold_gate
 from domainformer.models.vision.request import CompressionRequest
-from domainformer.models.vision.shortening import full_inputs
+from domainformer.models.vision.shortening import full_inputs, joined
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def soft_forward(
     )
     if full.labels is not None:
         options = {**options, "labels": full.labels}
-    output = base.model(**inputs, use_cache=False, **options)
+    output = base.model(**joined(inputs, {"use_cache": False, **options}))
     return SoftOutput(
         loss=output.loss,
         logits=output.logits,
