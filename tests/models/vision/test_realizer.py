@@ -64,6 +64,24 @@ def test_the_greedy_loop_sees_compact_positions(opened):
     assert (logits[:2, 0] - wanted[:2, 0]).abs().amax(-1).min() > 1e-3
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache_implementation": "static"},
+        {"prefill_chunk_size": 4},
+        {"do_sample": True, "top_k": 1, "num_return_sequences": 2},
+    ],
+    ids=["static cache", "chunks", "samples"],
+)
+def test_every_way_of_generating_speaks_the_same(opened, options):
+    model, maker = opened
+    inputs, budgets = several(maker)
+    realizer = RelevanceRealizer(model, RandomTokens())
+    wanted, _ = spoken(realizer, inputs, budgets)
+    got = realizer.generate(**inputs, budgets=budgets, max_new_tokens=STEPS, **options)
+    assert torch.equal(got[:: options.get("num_return_sequences", 1)], wanted)
+
+
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "qwen3_vl"])
 def test_generation_through_embeddings_is_the_same(family):
     model, maker = tiny(family)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from domainformer.errors import VisionError
 from domainformer.models.vision.positions import (
@@ -122,17 +123,24 @@ class CompressedInputs:
             )
 
 
+@dataclass
+class EncoderOutput(BaseModelOutputWithPooling):
+    """A tower's answer with a place for deepstack features, as Qwen3-VL's own class has.
+
+    Args:
+        deepstack_features: per layer, one ``[k_i, D]`` per image.
+    """
+
+    deepstack_features: list[list[Tensor]] | None = None
+
+
 def encoder_outputs(
     features: tuple[Tensor, ...], deepstack: tuple[tuple[Tensor, ...], ...] = ()
 ) -> dict[str, Any]:
     """Image features as ``mm_encoder_outputs`` of a model's ``forward``."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    output: Any = BaseModelOutputWithPooling()
-    output.pooler_output = list(features)
-    if deepstack:
-        output.deepstack_features = [list(layer) for layer in deepstack]
-    return {"image": output}
+    pooled: Any = list(features)
+    layers = [list(layer) for layer in deepstack] or None
+    return {"image": EncoderOutput(pooler_output=pooled, deepstack_features=layers)}
 
 
 def joined(inputs: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
