@@ -80,9 +80,8 @@ def test_an_answer_without_its_labels_would_leak(learner_of, collate, small, mon
     picture = small.questions(1)[0].image
     soft = RelevanceRealizer.soft_forward
 
-    def forgetful(self, *, labels, **inputs):
-        out = soft(self, **inputs)
-        return type(out)(out.logits.sum(), out.logits, out.scores, out.kept_share)
+    def forgetful(self, *, query_mask, **inputs):
+        return soft(self, **inputs)
 
     monkeypatch.setattr(RelevanceRealizer, "soft_forward", forgetful)
     batches = [collate([VisionQuestion(picture, "which digit", one)]) for one in ("1", "2")]
@@ -215,3 +214,21 @@ def test_selectors_without_weights_are_refused(small):
 
     with pytest.raises(VisionError, match="nothing to train"):
         VisionLearner(RelevanceRealizer(small.model(), Fixed()), VisionTrainingConfig())
+
+
+@pytest.mark.parametrize("padding", ["left", "right"])
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava"])
+def test_every_family_learns_and_is_judged(small, realizer_of, family, padding):
+    model, make_inputs = small.tiny.tiny(family)
+    training = VisionTrainingConfig(
+        steps=4, budgets=(0.5,), dynamic=DynamicConfig(target=0.2), distillation=0.5
+    )
+    learner = VisionLearner(realizer_of(model), training)
+    batch = make_inputs(answers=(2, 1), padding=padding)
+    for step in range(4):
+        learner(step=step, **batch).backward()
+    assert all(one.grad is not None for one in learner.selector.scorers["coupling"].parameters())
+    full = learner.judge(batch, 1.0)
+    plain = model(**batch)
+    assert full.targets == 3
+    assert full.loss / full.targets == pytest.approx(plain.loss.item(), rel=1e-4)

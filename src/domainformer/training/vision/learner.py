@@ -16,6 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from domainformer.models.vision import (
     RelevanceRealizer,
     TemperatureSchedule,
 )
+from domainformer.models.vision.soft import SoftOutput
 from domainformer.training.vision.collator import NO_TARGET
 from domainformer.training.vision.config import VisionTrainingConfig
 
@@ -85,6 +87,7 @@ class VisionLearner(nn.Module):
         self.selector = realizer.selector
         self._frozen = (realizer,)  # in a tuple, so that it is no submodule
         self.training_config = training
+        self._cuts_logits = "logits_to_keep" in signature(realizer.model.forward).parameters
         # The engine keeps it with checkpoints, and changes it while it trains: a copy.
         self.config = copy.deepcopy(realizer.base.model.config)
         warmth = training.temperature
@@ -126,15 +129,11 @@ class VisionLearner(nn.Module):
         inputs, images, labels = self._opened(batch)
         share, temperature = self.budget_at(step), self.temperature(step)
         budgets = None if share is None else tokens_of(images, share)
-        # The labels tell the realizer which tokens are no question: the compressor never sees them.
-        soft = self.realizer.soft_forward(
-            **inputs, labels=labels, images=images, budgets=budgets, temperature=temperature
-        )
-        assert soft.loss is not None  # there are labels
-        loss = soft.loss
-        if self.training_config.distillation:
-            weight = self.training_config.distillation
-            distance = self._distance(inputs, images, labels, soft.logits)
+        soft = self._gated(inputs, images, labels, budgets, temperature)
+        found, wanted, _ = at_answers(soft.logits, labels)
+        loss = functional.cross_entropy(found.float(), wanted)
+        if weight := self.training_config.distillation:
+            distance = self._distance(inputs, images, labels, found)
             loss = (1 - weight) * loss + weight * distance
         if share is None:
             loss = loss + self._cost(soft.kept_share, images.counts)
@@ -152,7 +151,10 @@ class VisionLearner(nn.Module):
         budgets = None if share is None else tokens_of(images, share)
         short = self.realizer.compress(**inputs, labels=labels, images=images, budgets=budgets)
         assert short.labels is not None  # they were given
-        found, wanted, rows = at_answers(self.realizer.run(short).logits, short.labels)
+        output = self.realizer.model(
+            **short.model_inputs(self.realizer.base), **self._tail(short.labels)
+        )
+        found, wanted, rows = at_answers(output.logits, short.labels)
         wrong = found.argmax(-1) != wanted
         return Judged(
             correct=len(labels) - len(rows[wrong].unique()),
@@ -173,16 +175,39 @@ class VisionLearner(nn.Module):
         weight = self.realizer.base.model.get_input_embeddings().weight
         return inputs, _placed(images, weight), labels
 
+    def _gated(
+        self,
+        inputs: dict[str, Any],
+        images: ImageTokens,
+        labels: Tensor,
+        budgets: tuple[int, ...] | None,
+        temperature: float,
+    ) -> SoftOutput:
+        """A soft pass whose question is all text but the answer."""
+        return self.realizer.soft_forward(
+            **inputs,
+            images=images,
+            budgets=budgets,
+            query_mask=labels == NO_TARGET,
+            temperature=temperature,
+            options=self._tail(labels),
+        )
+
+    def _tail(self, labels: Tensor) -> dict[str, int]:
+        """Lets the model compute logits from the first answer on: a vocabulary is wide."""
+        if not self._cuts_logits:
+            return {}
+        first = int((labels != NO_TARGET).any(0).nonzero()[0])
+        return {"logits_to_keep": labels.shape[1] - first + 1}
+
     def _distance(
-        self, inputs: dict[str, Any], images: ImageTokens, labels: Tensor, logits: Tensor
+        self, inputs: dict[str, Any], images: ImageTokens, labels: Tensor, gated: Tensor
     ) -> Tensor:
         """KL(full ‖ gated), the mean over the tokens of the answers."""
         with torch.no_grad():
             # A budget of all tokens opens every gate: this is the model without compression.
-            full = self.realizer.soft_forward(
-                **inputs, labels=labels, images=images, budgets=images.counts, temperature=1.0
-            )
-        gated, teacher = (at_answers(each, labels)[0] for each in (logits, full.logits))
+            full = self._gated(inputs, images, labels, images.counts, 1.0)
+        teacher, _, _ = at_answers(full.logits, labels)
         return functional.kl_div(
             gated.float().log_softmax(-1),
             teacher.float().log_softmax(-1),
@@ -219,13 +244,13 @@ def at_answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, ids and rows of the batch at the predictions of answers.
 
     Args:
-        logits: ``[B, S, V]``.
+        logits: ``[B, T, V]`` of the last T ≤ S positions.
         labels: ``[B, S]``; a position is predicted by the one before it.
 
     Returns:
         ``[A, V]``, ``[A]``, ``[A]``.
     """
-    wanted = labels[:, 1:]
+    wanted = labels[:, labels.shape[1] - logits.shape[1] + 1 :]
     rows, places = (wanted != NO_TARGET).nonzero(as_tuple=True)
     return logits[rows, places], wanted[rows, places], rows
 
