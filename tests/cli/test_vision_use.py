@@ -13,8 +13,7 @@ from domainformer.config import dump_yaml
 from domainformer.errors import ConfigError
 from domainformer.models.vision import CompressorConfig, RelevanceCompressor, RelevanceRealizer
 from domainformer.reports.vision_picture import png
-from domainformer.training.vision import read_questions
-from domainformer.training.vision.opening import open_vision
+from domainformer.training.vision import open_vision, read_questions
 
 HELPERS = Path(__file__).parents[1] / "training" / "vision" / "conftest.py"
 

@@ -93,7 +93,7 @@ def vision_evaluate(
     """Judge a compressor beside baselines, with the dropped tokens gone."""
     from domainformer.cli.start import fresh_file
     from domainformer.reports.vision_judging import judge_vision, spread, vision_page
-    from domainformer.training.vision.opening import open_vision
+    from domainformer.training.vision import open_vision
 
     budgets = [parse_budget(text) for text in budget or ["1/4", "1/9", _DYNAMIC]]
     target = None if out is None else fresh_file(out, overwrite)
@@ -139,7 +139,7 @@ def vision_compress(
     from domainformer.data.vision_questions import VisionQuestion
     from domainformer.reports.vision import write_vision_report
     from domainformer.reports.vision_looking import check_image, look
-    from domainformer.training.vision.opening import open_vision
+    from domainformer.training.vision import open_vision
 
     budgets = [parse_budget(text) for text in budget or [_DYNAMIC]]
     target = None if out is None else fresh_file(out, overwrite)

@@ -9,7 +9,8 @@
 
 Start at :func:`train_vision` (``run.py``). What one step learns, and why its loss tells nothing,
 is in ``learner.py``; what is true is measured in ``judging.py``. ``processor.py`` opens the frozen
-model, ``building.py`` puts the parts of a run together.
+model, ``building.py`` puts the parts of a run together, and :func:`open_vision` (``opening.py``)
+opens what a run left.
 
 May import models, inference, data and what lies below; torch and transformers.
 """
@@ -27,6 +28,7 @@ from domainformer.training.vision.config import (
 from domainformer.training.vision.examples import pixels_of, questions_fingerprint, read_questions
 from domainformer.training.vision.judging import judge
 from domainformer.training.vision.learner import Judged, VisionLearner, tokens_of
+from domainformer.training.vision.opening import OpenedVision, open_vision
 from domainformer.training.vision.processor import ImageTextProcessor, open_base
 from domainformer.training.vision.rows import FeatureStore, VisionRows
 from domainformer.training.vision.run import VisionRun, train_vision
@@ -36,6 +38,8 @@ from domainformer.training.vision.trainer import VisionTrainer
 __all__ = [
     "train_vision",
     "VisionRun",
+    "open_vision",
+    "OpenedVision",
     "VisionRunConfig",
     "VisionModelConfig",
     "VisionDataConfig",
