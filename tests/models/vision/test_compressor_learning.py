@@ -105,7 +105,7 @@ def recall(model, world, kind, kept=None):
     return float(((place < taken) & relevant).sum() / relevant.sum())
 
 
-KINDS = {"colour": 40, "colour on colour": 60, "row and column": 70, "neighbour": 50}
+KINDS = {"colour": 40, "colour on colour": 60, "row and column": 70, "neighbour": 70}
 
 
 @pytest.mark.parametrize("kind", KINDS)
