@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def _read_image(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
         raise DataError(f"{path} is no image", why=str(error)) from error
 
 
-def questions_fingerprint(questions: Sequence[VisionQuestion]) -> str:
+def questions_fingerprint(questions: Iterable[VisionQuestion]) -> str:
     """A short name of what questions hold: pixels or files by their bytes, texts, order.
 
     Example:
@@ -147,8 +147,7 @@ def questions_fingerprint(questions: Sequence[VisionQuestion]) -> str:
         False
     """
     digest = hashlib.sha256()
-    for index in range(len(questions)):
-        one = questions[index]
+    for one in questions:
         texts = json.dumps([one.question, one.answer, one.kind])
         image = one.image
         if isinstance(image, Path):

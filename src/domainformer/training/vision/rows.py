@@ -115,8 +115,8 @@ class VisionRows(Dataset[Row]):
         rows: list[Row] = []
         keys: list[bytes] = []
         waiting: dict[bytes, Row] = {}
-        for index in range(len(self.questions)):
-            row = self.collator.row(self.questions[index])
+        for index, question in enumerate(self.questions):
+            row = self.collator.row(question)
             key = _content(row["vision"])
             if key not in store.kept:
                 waiting.setdefault(key, dict(row))

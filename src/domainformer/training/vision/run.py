@@ -14,6 +14,7 @@ that it would have had.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def _identify(run: Run, split: Split, base: dict[str, Any]) -> None:
             why=f"its weights are {base['fingerprint']}, then {then['fingerprint']}",
             next_step="open the model of then, or start another run",
         )
-    now = split.fingerprint or questions_fingerprint([*split.train, *split.validation])
+    now = split.fingerprint or questions_fingerprint(chain(split.train, split.validation))
     if then is not None and run.record.data_fingerprint != now:
         raise ConfigError(
             f"the questions changed since the run {run.record.name} was started",
