@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 @config_app.command("schema")
 def schema(
-    kind: Annotated[str, typer.Argument(help="train or pretrain.")] = "train",
+    kind: Annotated[str, typer.Argument(help="train, pretrain or vision.")] = "train",
     output: Annotated[Path | None, typer.Argument(help="File to write; none: print.")] = None,
     overwrite: bool = OVERWRITE,
 ) -> None:

@@ -19,17 +19,23 @@ from domainformer.config import StrictConfig
 from domainformer.errors import ConfigError, nearest
 from domainformer.training.config import RunConfig
 from domainformer.training.language.config import TextRunConfig
-from domainformer.training.rules.config import RulesConfig
 from domainformer.training.rules.table import RULES, rule_class
+from domainformer.training.vision.config import VisionRunConfig
 
-KINDS: dict[str, type[RulesConfig]] = {"train": TextRunConfig, "pretrain": RunConfig}
+KINDS: dict[str, type[StrictConfig]] = {
+    "train": TextRunConfig,
+    "pretrain": RunConfig,
+    "vision": VisionRunConfig,
+}
+_COMMANDS = {"vision": "vision train"}  # of kinds that the command calls otherwise
 
 
 def config_schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of a configuration, with a description of every key.
 
     Args:
-        kind: ``train`` (language models) or ``pretrain`` (models of events).
+        kind: ``train`` (language models), ``pretrain`` (models of events) or ``vision``
+            (compressors of image tokens).
 
     Raises:
         ConfigError: There is no such kind.
@@ -44,18 +50,19 @@ def config_schema(kind: str) -> dict[str, Any]:
     cls = _class_of(kind)
     schema = cls.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = f"domainformer {kind}"
+    schema["title"] = f"domainformer {_COMMANDS.get(kind, kind)}"
     sections = _sections(cls)
     for found in (schema, *schema.get("$defs", {}).values()):
         owner = cls if found is schema else sections.get(found.get("title", ""))
         if owner is not None:
             _describe(found, owner)
-    schema["properties"]["rules"] = _rules_schema(schema["properties"]["rules"])
+    if "rules" in schema["properties"]:
+        schema["properties"]["rules"] = _rules_schema(schema["properties"]["rules"])
     return schema
 
 
 def config_reference() -> str:
-    """The page of reference: every section and key of both kinds, and every learning rule."""
+    """The page of reference: every section and key of all kinds, and every learning rule."""
     lines = [
         "# Configuration reference",
         "",
@@ -63,11 +70,11 @@ def config_reference() -> str:
         "`domainformer config schema train` writes the JSON Schema that editors complete from.",
     ]
     for kind, cls in KINDS.items():
-        lines += ["", f"## `domainformer {kind}`", "", _summary(cls)]
+        lines += ["", f"## `domainformer {_COMMANDS.get(kind, kind)}`", "", _summary(cls)]
         for name, field in cls.model_fields.items():
             section = _section_of(field.annotation)
             if section is not None:
-                lines += ["", f"### {name}", "", _summary(section), "", *_table(section)]
+                lines += _section_lines(name, section)
         plain = [n for n, f in cls.model_fields.items() if _section_of(f.annotation) is None]
         lines += ["", "### At the top", "", *_table(cls, plain)]
     lines += ["", "## Learning rules", "", "Names for `rules:`; docs/rules.md explains them."]
@@ -77,7 +84,18 @@ def config_reference() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _class_of(kind: str) -> type[RulesConfig]:
+def _section_lines(path: str, section: type[BaseModel]) -> list[str]:
+    """A section with its keys, and the sections in it."""
+    heading = "#" * (3 + path.count("."))
+    lines = ["", f"{heading} {path}", "", _summary(section), "", *_table(section)]
+    for name, field in section.model_fields.items():
+        inner = _section_of(field.annotation)
+        if inner is not None:
+            lines += _section_lines(f"{path}.{name}", inner)
+    return lines
+
+
+def _class_of(kind: str) -> type[StrictConfig]:
     if kind not in KINDS:
         raise ConfigError(
             f"there is no configuration of kind {kind!r}", next_step=nearest(kind, KINDS)

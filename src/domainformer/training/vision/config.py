@@ -145,8 +145,8 @@ class VisionTrainingConfig(StrictConfig):
             w · KL(full ‖ compressed), both at the positions of the answer.
         start_from: Folder of an adapter whose weights training begins with (of smaller grids,
             say); None: new ones.
-        cache_features: Megabytes for the tower's features, computed once; where those of a split
-            are larger, the tower runs at each step.
+        cache_features: Megabytes for the tower's features, computed once per image; a split whose
+            features do not fit passes the tower at each step.
         feature_dtype: How cached features are kept.
         eval_every: Steps between validations by hard drop; None: ten times in the run.
         eval_questions: Validation questions at each of these, evenly spread; None: all.
