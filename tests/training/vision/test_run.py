@@ -156,6 +156,22 @@ def test_a_killed_run_ends_with_the_weights_that_it_would_have_had(go, kill):
     assert first == second
 
 
+def test_a_run_killed_after_its_last_step_is_only_written_down(go, monkeypatch):
+    whole = go("whole")
+
+    def dying(self, *args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RelevanceRealizer, "save_pretrained", dying)
+        with pytest.raises(Killed):
+            go("killed")
+    resumed = go("killed", resume=True)
+    assert resumed.record.resumed == [STEPS]
+    assert same(weights(whole), weights(resumed))
+    assert resumed.metrics["loss"] == whole.metrics["loss"]
+
+
 def test_forgetting_the_step_of_the_temperature_would_show(go, kill, monkeypatch):
     # The sabotage twin: a schedule that counts calls begins warm again where a run is resumed.
     whole = go("whole")

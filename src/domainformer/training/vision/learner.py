@@ -249,6 +249,11 @@ def at_answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         ``[A, V]``, ``[A]``, ``[A]``.
+
+    Example:
+        >>> found, wanted, rows = at_answers(torch.zeros(1, 2, 9), torch.tensor([[-100, -100, 7]]))
+        >>> found.shape, wanted.tolist(), rows.tolist()
+        (torch.Size([1, 9]), [7], [0])
     """
     wanted = labels[:, labels.shape[1] - logits.shape[1] + 1 :]
     rows, places = (wanted != NO_TARGET).nonzero(as_tuple=True)

@@ -89,6 +89,13 @@ def train_vision(
         VisionError: The model cannot be compressed, or a question cannot be read.
         CheckpointError: Resuming was asked for and no checkpoint can be trusted.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM, after a checkpoint was written.
+
+    Example:
+        >>> from domainformer.config import load_config
+        >>> config = load_config(VisionRunConfig, "tiles.yaml")  # doctest: +SKIP
+        >>> run = train_vision(config)  # doctest: +SKIP
+        >>> model = open_base(config.model)[0]  # doctest: +SKIP
+        >>> RelevanceRealizer.from_pretrained(run.adapter_dir, model=model)  # doctest: +SKIP
     """
     if (model is None) != (processor is None):
         raise ConfigError(
