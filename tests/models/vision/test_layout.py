@@ -61,3 +61,20 @@ def test_a_grid_that_does_not_hold_the_tokens_is_refused():
         batch_layout(features, None, None, (2, 4))
     with pytest.raises(VisionError, match="do not fit the features"):
         batch_layout(features, torch.ones(1, 5, dtype=torch.bool), None, None)
+
+
+def test_a_remembered_layout_is_that_of_its_positions():
+    expected, mask = mixed_layout()
+    with torch.inference_mode():
+        found = TokenLayout.of_grids(GRIDS, torch.device("cpu"))
+        found.around(torch.zeros(mask.shape))
+    for name in ("mask", "neighbours", "has_neighbour"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    assert torch.equal(found.positions[mask], expected.positions[mask])
+    assert found.extent == 5
+    assert TokenLayout.of_grids(GRIDS, torch.device("cpu")) is found
+    # First asked for in inference, it still serves a training.
+    values = torch.randn(*mask.shape, 3, requires_grad=True)
+    found.around(values).square().sum().backward()
+    assert values.grad[mask].abs().min() > 0
+    assert values.grad[~mask].abs().max() == 0

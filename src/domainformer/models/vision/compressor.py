@@ -15,7 +15,7 @@ from domainformer.models.vision.allocator import TokenAllocator, top_tokens
 from domainformer.models.vision.balancer import TensionBalancer
 from domainformer.models.vision.budget import BudgetCalculator, BudgetRule
 from domainformer.models.vision.coupling import CouplingScorer
-from domainformer.models.vision.layout import TokenLayout, pad, raster_positions
+from domainformer.models.vision.layout import TokenLayout, pad
 from domainformer.models.vision.merging import merge_dropped
 from domainformer.models.vision.request import CompressionRequest, Selection
 from domainformer.models.vision.scorers import InformationScorer, SalienceScorer, Scorer
@@ -189,16 +189,15 @@ class RelevanceCompressor(nn.Module):
         self._check(request)
         parameter = self.balancer.mixing.weight
         device, dtype = parameter.device, parameter.dtype
-        features, mask = pad([each.to(device, dtype) for each in request.images.features])
+        features, _ = pad([each.to(device, dtype) for each in request.images.features])
         queries, query_mask = pad([each.to(device, dtype) for each in request.queries])
-        positions, _ = pad([raster_positions(grid, device) for grid in request.images.grids])
-        layout = TokenLayout.of(mask, positions)
+        layout = TokenLayout.of_grids(tuple(request.images.grids), device)
         known = [
             scorer.score(features, queries, query_mask, layout).float()
             for scorer in self._scorers()
         ]
         balanced = self.balancer(
-            torch.stack(known, dim=1), queries, mask=mask, query_mask=query_mask
+            torch.stack(known, dim=1), queries, mask=layout.mask, query_mask=query_mask
         )
         counts = request.images.counts
         scores = tuple(row[:count] for row, count in zip(balanced.scores, counts, strict=True))

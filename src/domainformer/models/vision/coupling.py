@@ -170,7 +170,9 @@ class CouplingScorer(Scorer):
         # U_h is linear, so the words are averaged before it: one vector per head, not per word.
         asked = self._per_head(pooled[:, :-1])
         scale = (self.width / self.heads) ** 0.5
-        matches = (self.token_heads(tokens_NKW) @ asked.unsqueeze(-1)).squeeze(-1) / scale
+        # W_h f · u = f · Wᵀ_h u: the one question is projected, and not its hundreds of tokens.
+        wanted = asked @ self.token_heads.weight / scale
+        matches = (tokens_NKW @ wanted.unsqueeze(-1)).squeeze(-1)
         return self.shift(standardise(matches, layout.mask), pooled[:, -1], layout)
 
     def tokens(self, features_NKD: Tensor, layout: TokenLayout) -> Tensor:
@@ -184,7 +186,7 @@ class CouplingScorer(Scorer):
     def shift(self, scores_NK: Tensor, asked_NW: Tensor, layout: TokenLayout) -> Tensor:
         """Each score becomes a sum over its 3×3, weighted by the question's kernel."""
         kernel_N9 = self.kernel(asked_NW)
-        return torch.einsum("nko,no->nk", layout.around(scores_NK), kernel_N9)
+        return (layout.around(scores_NK) @ kernel_N9.unsqueeze(-1)).squeeze(-1)
 
     def _per_head(self, pooled_NHW: Tensor) -> Tensor:
         """Head h's own slice of U applied to head h's mean, all in a row: ``[N, W]``."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from domainformer.errors import VisionError
@@ -35,15 +37,17 @@ class TokenLayout:
         positions: ``[N, K, 2]`` int64, row and column; each image is a whole grid in raster order.
         neighbours: ``[N, K, 9]`` int64, the token at each of :data:`OFFSETS`.
         has_neighbour: ``[N, K, 9]`` bool, False beyond the edge of the image's own grid.
+        extent: above every row and every column.
     """
 
     mask: Tensor
     positions: Tensor
     neighbours: Tensor
     has_neighbour: Tensor
+    extent: int
 
     @classmethod
-    def of(cls, mask: Tensor, positions: Tensor) -> TokenLayout:
+    def of(cls, mask: Tensor, positions: Tensor, extent: int | None = None) -> TokenLayout:
         """Find the neighbours from ``positions``; no value is read back from the device."""
         present = mask.unsqueeze(-1)
         size = (positions * present).amax(dim=1)[:, None, None, :] + 1  # [N, 1, 1, 2]
@@ -51,14 +55,42 @@ class TokenLayout:
         moved = positions.unsqueeze(2) + offsets  # [N, K, 9, 2]
         inside = ((moved >= 0) & (moved < size)).all(-1) & present
         index = moved[..., 0] * size[..., 1] + moved[..., 1]
-        return cls(mask, positions, index.masked_fill(~inside, 0), inside)
+        extent = mask.shape[1] if extent is None else extent
+        return cls(mask, positions, index.masked_fill(~inside, 0), inside, extent)
+
+    @classmethod
+    def of_grids(cls, grids: tuple[Grid, ...], device: torch.device) -> TokenLayout:
+        """The layout of images of these grids, remembered: batches are much like each other."""
+        return _layout_of_grids(grids, device)
+
+    @cached_property
+    def neighbour_counts(self) -> Tensor:
+        """Tokens in each 3×3, at least 1: ``[N, K, 1]``."""
+        return self.has_neighbour.sum(-1, keepdim=True).clamp_min(1)
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        """``[N · K · 9]`` into the tokens of all images in a row, and one behind them for none."""
+        images, tokens = self.mask.shape
+        first = tokens * torch.arange(images, device=self.mask.device)[:, None, None]
+        return (self.neighbours + first).masked_fill(~self.has_neighbour, images * tokens).flatten()
 
     def around(self, values: Tensor) -> Tensor:
         """The values ``[N, K]`` or ``[N, K, C]`` of each token's 3×3, zero beyond the edge."""
-        images = torch.arange(len(values), device=values.device)[:, None, None]
-        found = values[images, self.neighbours]
-        exists = self.has_neighbour if values.dim() == 2 else self.has_neighbour.unsqueeze(-1)
-        return found.masked_fill(~exists, 0.0)
+        # A row of zeros stands for what does not exist, which saves to fill it in afterwards.
+        rows = F.pad(values.reshape(self.mask.numel(), -1), (0, 0, 0, 1))
+        shape = (*self.has_neighbour.shape, *values.shape[2:])
+        return rows.index_select(0, self._rows).view(shape)
+
+
+@lru_cache(maxsize=16)
+def _layout_of_grids(grids: tuple[Grid, ...], device: torch.device) -> TokenLayout:
+    # What is remembered must serve a training, too, also where it is first asked for in inference.
+    with torch.inference_mode(False):
+        positions, mask = pad([raster_positions(grid, device) for grid in grids])
+        layout = TokenLayout.of(mask, positions, extent=max(max(grid) for grid in grids))
+        _ = layout.neighbour_counts, layout._rows
+        return layout
 
 
 def raster_positions(grid: Grid, device: torch.device | None = None) -> Tensor:
@@ -74,6 +106,9 @@ def raster_positions(grid: Grid, device: torch.device | None = None) -> Tensor:
 
 def pad(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """One tensor ``[N, longest, ...]`` of rows of different lengths, and its bool mask."""
+    if len({len(row) for row in rows}) == 1:
+        whole = rows[0][None] if len(rows) == 1 else torch.stack(list(rows))
+        return whole, torch.ones(whole.shape[:2], dtype=torch.bool, device=whole.device)
     lengths = torch.tensor([len(row) for row in rows])
     mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
     return pad_sequence(list(rows), batch_first=True), mask.to(rows[0].device)

@@ -205,9 +205,9 @@ class SalienceScorer(Scorer):
         """Distance to the mean of the 3×3 and to the mean of the image, ``[N, K, 2]``."""
         z_NKd = features_NKD @ self.projection
         z_NKd = z_NKd - _image_mean(z_NKd, layout.mask)
-        variance = _image_mean(z_NKd.square(), layout.mask).sum(-1, keepdim=True)
-        z_NKd = z_NKd * (variance + 1e-6).rsqrt()
-        neighbours = layout.has_neighbour.sum(-1, keepdim=True).clamp_min(1)
-        local_mean = layout.around(z_NKd).sum(2) / neighbours
-        distances = torch.stack([z_NKd - local_mean, z_NKd], dim=-2).square().sum(-1)
+        local_mean = layout.around(z_NKd).sum(2) / layout.neighbour_counts
+        squares = [each.square().sum(-1) for each in (z_NKd - local_mean, z_NKd)]
+        distances = torch.stack(squares, dim=-1)
+        variance = _image_mean(distances[..., 1:], layout.mask)
+        distances = distances / (variance + 1e-6)
         return (distances + 1e-8).sqrt()
