@@ -32,7 +32,7 @@ def tiles_of(scene: TileScene, words: list[str]) -> list[int]:
 
 
 def answer_of(scene: TileScene, question: str) -> tuple[str, list[int]]:
-    words = question.removesuffix(" ?").split()
+    words = question.split()
     if words[:3] == ["how", "many", "digits"]:
         tiles = tiles_of(scene, words[4:])
         return str(len(tiles)), tiles
@@ -49,7 +49,7 @@ def answer_of(scene: TileScene, question: str) -> tuple[str, list[int]]:
     return str(scene.digits[tile]), [tile]
 
 
-@pytest.mark.parametrize("side", [7, 8, 12])
+@pytest.mark.parametrize("side", [3, 4, 8, 12])
 def test_every_answer_is_what_a_reader_of_the_scene_finds(side):
     questions = TileQuestions(48, rows=side, columns=side, seed=3, questions_per_scene=6)
     for number in range(8):
@@ -61,7 +61,7 @@ def test_every_answer_is_what_a_reader_of_the_scene_finds(side):
             assert question.relevant.tolist() == relevant
 
 
-@pytest.mark.parametrize("side", [7, 8, 24])
+@pytest.mark.parametrize("side", [8, 24])
 def test_names_are_unambiguous_and_dots_have_a_margin(side):
     scene, _ = TileQuestions(1, rows=side, columns=side).group(0)
     shown = np.bincount(scene.inks, minlength=len(INKS))
@@ -118,5 +118,5 @@ def test_the_vocabulary_holds_every_word():
 def test_unknown_kinds_and_small_grids_are_refused():
     with pytest.raises(DataError, match="shape"):
         TileQuestions(1, kinds=["shape"])
-    with pytest.raises(DataError, match="4 × 4"):
-        TileQuestions(1, rows=4, columns=4)
+    with pytest.raises(DataError, match="2 × 9"):
+        TileQuestions(1, rows=2, columns=9)

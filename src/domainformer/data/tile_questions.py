@@ -6,12 +6,12 @@ of its question:
 ========== ============================================ =========================
 kind       example                                      tokens that the answer needs
 ========== ============================================ =========================
-colour     which digit is red ?                         1
-pair       which digit is lime on navy ?                1
-cell       which digit is at row 3 column 5 ?           1
-neighbour  which digit is right of lime on navy ?       2
-count      how many digits are olive ?                  0 to 6
-global     which dot is most common ?                   all
+colour     which digit is red                           1
+pair       which digit is lime on navy                  1
+cell       which digit is at row 3 column 5             1
+neighbour  which digit is right of lime on navy         2
+count      how many digits are olive                    0 to 6
+global     which dot is most common                     all
 ========== ============================================ =========================
 """
 
@@ -52,7 +52,7 @@ def _ask(scene: TileScene, kind: str, question: str, answer: object, relevant: L
 
 def _ask_colour(scene: TileScene, rng: np.random.Generator) -> VisionQuestion:
     tile = rng.choice(np.flatnonzero(scene.inks < FIRST_PAIRED))
-    words = f"which digit is {_INK_NAMES[scene.inks[tile]]} ?"
+    words = f"which digit is {_INK_NAMES[scene.inks[tile]]}"
     return _ask(scene, "colour", words, scene.digits[tile], np.array([tile]))
 
 
@@ -66,14 +66,14 @@ def _paired_tiles(scene: TileScene) -> Labels:
 
 def _ask_pair(scene: TileScene, rng: np.random.Generator) -> VisionQuestion:
     tile = rng.choice(_paired_tiles(scene))
-    words = f"which digit is {_pair(scene, tile)} ?"
+    words = f"which digit is {_pair(scene, tile)}"
     return _ask(scene, "pair", words, scene.digits[tile], np.array([tile]))
 
 
 def _ask_cell(scene: TileScene, rng: np.random.Generator) -> VisionQuestion:
     tile = int(rng.integers(len(scene.digits)))
     row, column = divmod(tile, scene.columns)
-    words = f"which digit is at row {row} column {column} ?"
+    words = f"which digit is at row {row} column {column}"
     return _ask(scene, "cell", words, scene.digits[tile], np.array([tile]))
 
 
@@ -81,20 +81,20 @@ def _ask_neighbour(scene: TileScene, rng: np.random.Generator) -> VisionQuestion
     tiles = _paired_tiles(scene)
     inside = tiles[tiles % scene.columns < scene.columns - 1]
     tile = rng.choice(inside)
-    words = f"which digit is right of {_pair(scene, tile)} ?"
+    words = f"which digit is right of {_pair(scene, tile)}"
     return _ask(scene, "neighbour", words, scene.digits[tile + 1], np.array([tile, tile + 1]))
 
 
 def _ask_count(scene: TileScene, rng: np.random.Generator) -> VisionQuestion:
     ink = int(rng.integers(FIRST_COUNTED, FIRST_PLAIN))
     tiles = np.flatnonzero(scene.inks == ink)
-    return _ask(scene, "count", f"how many digits are {_INK_NAMES[ink]} ?", len(tiles), tiles)
+    return _ask(scene, "count", f"how many digits are {_INK_NAMES[ink]}", len(tiles), tiles)
 
 
 def _ask_global(scene: TileScene, rng: np.random.Generator) -> VisionQuestion:
     del rng  # there is one such question per scene
     answer = _DOT_NAMES[int(np.bincount(scene.dots).argmax())]
-    return _ask(scene, "global", "which dot is most common ?", answer, np.arange(len(scene.digits)))
+    return _ask(scene, "global", "which dot is most common", answer, np.arange(len(scene.digits)))
 
 
 _ASK: Final[dict[str, Callable[[TileScene, np.random.Generator], VisionQuestion]]] = {
@@ -120,8 +120,7 @@ class TileQuestions(Sequence[VisionQuestion]):
         questions_per_scene: so many questions in a row share a scene.
 
     Raises:
-        DataError: an unknown kind, or a grid too small for one tile of each single colour,
-            each counted tile and some pairs.
+        DataError: an unknown kind, or a grid below 3 × 3.
 
     Example:
         >>> questions = TileQuestions(6, rows=8, columns=8, seed=1)
@@ -148,12 +147,12 @@ class TileQuestions(Sequence[VisionQuestion]):
                 why=f"there are {', '.join(KINDS)}",
                 next_step="name some of these",
             )
-        if rows * columns < 49 or columns < 2:
+        if rows < 3 or columns < 3:
             raise DataError(
                 f"a grid of {rows} × {columns} tiles is too small",
                 where="rows, columns",
-                why="a scene shows 8 single colours, up to 24 counted digits and some pairs",
-                next_step="take 49 tiles or more, 8 × 8 for instance",
+                why="a scene shows single, paired, counted and white digits",
+                next_step="take 3 × 3 tiles or more",
             )
         self.size, self.rows, self.columns = size, rows, columns
         self.kinds, self.part, self.seed = tuple(kinds), part, seed
@@ -190,6 +189,6 @@ class TileQuestions(Sequence[VisionQuestion]):
 
 def vocabulary(most_rows: int = 24) -> tuple[str, ...]:
     """Every word of a question or an answer, for a grid of up to ``most_rows`` rows and columns."""
-    words = "which digit is at row column right of on how many digits are dot most common ?"
+    words = "which digit is at row column right of on how many digits are dot most common"
     numbers = [str(number) for number in range(max(10, most_rows))]
     return (*words.split(), *numbers, *INKS, *GROUNDS, *DOTS)

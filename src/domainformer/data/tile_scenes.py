@@ -9,6 +9,9 @@ digit of scikit-learn's bundled set in a colour (ink) on a ground, and a dot in 
     │● 0 │● 5 │● 5 │   the other digits are white.
     └────┴────┴────┘   Every tile has a dot of one of four colours.
 
+A small grid shows fewer of each: a model can begin on a few tiles, where attention is spread thin
+over none.
+
 Digits of the parts ``train``, ``validation`` and ``test`` come from different handwritten images.
 """
 
@@ -107,28 +110,42 @@ class TileScene:
 
     @property
     def labels(self) -> Labels:
-        """``[K, 4]``: digit, ink, ground, dot of each tile."""
-        return np.stack([self.digits, self.inks, self.grounds, self.dots], axis=1)
+        """``[K, 6]``: digit, ink, ground, dot of each tile, ink and ground of its left neighbour.
+
+        Tiles of the first column have no left neighbour: the class after the last.
+        """
+        inks = self._of_left_neighbour(self.inks, len(INKS))
+        grounds = self._of_left_neighbour(self.grounds, len(GROUNDS))
+        return np.stack([self.digits, self.inks, self.grounds, self.dots, inks, grounds], axis=1)
+
+    def _of_left_neighbour(self, values: Labels, absent: int) -> Labels:
+        shifted = np.roll(values.reshape(self.rows, self.columns), 1, axis=1)
+        shifted[:, 0] = absent
+        return shifted.reshape(-1)
 
 
-def _draw_inks(count: int, rng: np.random.Generator) -> tuple[Labels, Labels]:
-    """Colour and ground of ``count`` tiles: single ones once, each pair at most once."""
+def _draw_inks(rows: int, columns: int, rng: np.random.Generator) -> tuple[Labels, Labels]:
+    """Ink and ground of every tile: single inks at most once, each pair at most once."""
+    count = rows * columns
+    most = min(MOST_COUNTED, max(1, count // 10))
+    singles = rng.permutation(len(SINGLE))[: max(1, count // 6)]
     counted = np.repeat(
-        np.arange(FIRST_COUNTED, FIRST_PLAIN), rng.integers(0, MOST_COUNTED + 1, len(COUNTED))
+        np.arange(FIRST_COUNTED, FIRST_PLAIN), rng.integers(0, most + 1, len(COUNTED))
     )
-    pairs = rng.permutation(len(PAIRED) * len(GROUNDS))
-    # A fifth of the tiles stays white where the pairs would fill the scene.
-    room = count - len(SINGLE) - len(counted)
-    pairs = pairs[: max(0, min(len(pairs), room - count // 10))]
+    # A tenth of the tiles stays white where the pairs would fill the scene.
+    room = count - len(singles) - len(counted) - count // 10
+    pairs = rng.permutation(len(PAIRED) * len(GROUNDS))[: max(1, room)]
+    first_pair = len(singles) + len(counted)
     inks = np.full(count, FIRST_PLAIN, dtype=np.int64)
     grounds = rng.integers(0, len(GROUNDS), count)
-    named = np.concatenate([np.arange(len(SINGLE)), counted, FIRST_PAIRED + pairs // len(GROUNDS)])[
-        :count
-    ]
+    named = np.concatenate([singles, counted, FIRST_PAIRED + pairs // len(GROUNDS)])
     inks[: len(named)] = named
-    first_pair = len(SINGLE) + len(counted)
     grounds[first_pair : first_pair + len(pairs)] = pairs % len(GROUNDS)
+    # One pair has a right-hand neighbour.
     order = rng.permutation(count)
+    inside = rng.choice(np.flatnonzero(np.arange(count) % columns < columns - 1))
+    place = int(np.flatnonzero(order == first_pair)[0])
+    order[[place, inside]] = order[[inside, place]]
     return inks[order], grounds[order]
 
 
@@ -160,7 +177,7 @@ def draw_scene(rows: int, columns: int, part: Part, rng: np.random.Generator) ->
     """One mosaic of ``rows × columns`` tiles."""
     count = rows * columns
     digits = rng.integers(0, 10, count)
-    inks, grounds = _draw_inks(count, rng)
+    inks, grounds = _draw_inks(rows, columns, rng)
     dots = _draw_dots(count, rng)
     glyphs = _glyphs(part)
     drawn = np.stack([glyphs[d][rng.integers(len(glyphs[d]))] for d in digits.tolist()])

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from domainformer.artifacts import fingerprint
+from domainformer.data.tile_questions import TileQuestions
 from domainformer.data.vision_questions import VisionQuestion
 from domainformer.errors import ConfigError, nearest
 from domainformer.training.vision.config import VisionDataConfig
@@ -71,6 +72,29 @@ def files(options: Mapping[str, Any]) -> Split:
     return Split(
         train=read_questions(options["train"], images=images),
         validation=() if validation is None else read_questions(validation, images=images),
+    )
+
+
+@source("tiles")
+def tiles(options: Mapping[str, Any]) -> Split:
+    """Questions on generated mosaics of digits (:class:`TileQuestions`).
+
+    Takes ``size`` and ``validation_size`` beside what ``TileQuestions`` takes; the two parts
+    show different handwritten digits.
+    """
+    known = ("size", "validation_size", "rows", "columns", "kinds", "seed", "questions_per_scene")
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise ConfigError(
+            f"the source 'tiles' has no option {unknown[0]!r}",
+            where="data.questions.options",
+            next_step=nearest(unknown[0], known),
+        )
+    shared = {key: options[key] for key in known[2:] if key in options}
+    size, validation = options.get("size", 6000), options.get("validation_size", 600)
+    return Split(
+        train=TileQuestions(size, part="train", **shared),
+        validation=TileQuestions(validation, part="validation", **shared),
     )
 
 

@@ -1,0 +1,268 @@
+"""The base model of the experiment: a small Qwen2-VL that answers questions on mosaics.
+
+Two stages. The tower learns to name what a tile shows and is frozen (``base_tower.py``). Then the
+language model learns to answer every kind of question from all tokens, on grids that grow: on 64
+tiles from the start, attention is spread so thin that it stays at chance (docs/vision.md).
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2VLForConditionalGeneration,
+    Trainer,
+    TrainerCallback,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from domainformer.data.tile_questions import KINDS, TileQuestions
+from domainformer.training.vision.base_config import (
+    build_image_processor,
+    build_model,
+    build_tokenizer,
+)
+from domainformer.training.vision.base_tower import train_tower, training_arguments
+from domainformer.training.vision.packed_questions import IGNORED, Group, PackedQuestions
+
+
+@dataclass(frozen=True)
+class BaseStage:
+    """Steps on one grid.
+
+    Args:
+        side: tiles along the side of the square grid.
+        steps: optimiser steps.
+        scenes: per step.
+        questions: per scene.
+    """
+
+    side: int
+    steps: int
+    scenes: int = 5
+    questions: int = 14
+
+
+CURRICULUM: Final = (
+    BaseStage(4, 600),
+    BaseStage(8, 2400),
+    BaseStage(12, 400),
+    BaseStage(24, 250, scenes=3, questions=28),
+)
+"""From 16 tokens to 576."""
+
+
+_POINTING_HEADS: Final = 2
+_ASKED: Final = ("cell", *KINDS)
+"""Cells are asked twice as often: places are the slowest to learn."""
+
+
+class _Steps(IterableDataset[list[Group]]):
+    """The scenes of each step, stage after stage."""
+
+    def __init__(self, stages: Sequence[BaseStage], seed: int) -> None:
+        self.stages, self.seed = tuple(stages), seed
+
+    def __iter__(self) -> Iterator[list[Group]]:
+        for stage in self.stages:
+            size = stage.steps * stage.scenes * stage.questions
+            drawn = TileQuestions(
+                size,
+                rows=stage.side,
+                columns=stage.side,
+                kinds=_ASKED,
+                seed=self.seed,
+                questions_per_scene=stage.questions,
+            )
+            for step in range(stage.steps):
+                first = step * stage.scenes
+                yield [drawn.group(scene) for scene in range(first, first + stage.scenes)]
+
+
+class _AnswerTrainer(Trainer):  # type: ignore[misc]
+    """A trainer that also shows two heads of the last layer where an answer stands.
+
+    ``loss + w · mean over lookups of −log (attention on the answer's tile)``, with w falling from
+    1 to 0 over the run. From answers alone the same model needs many times the steps.
+    """
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        del return_outputs, kwargs  # nothing is evaluated here, and every label counts alike
+        inputs = dict(inputs)
+        pointers = inputs.pop("pointers")
+        output = model(**encode_images(model, inputs), output_attentions=True)
+        weight = 1 - self.state.global_step / self.state.max_steps
+        attention = output.attentions[-1][:, :_POINTING_HEADS].mean(1)
+        return output.loss + weight * pointing_loss(attention, inputs["labels"], pointers)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Weights of a checkpoint under the names that the model uses.
+
+        A Qwen2-VL is saved under the names of the published weights. The engine reads them as
+        they are (transformers 5.23), finds none that it knows, warns, and goes on with what the
+        model happens to hold.
+        """
+        saved = Qwen2VLForConditionalGeneration.from_pretrained(resume_from_checkpoint)
+        (model or self.model).load_state_dict(saved.state_dict())
+
+
+def pointing_loss(attention: Tensor, labels: Tensor, pointers: Tensor) -> Tensor:
+    """``−log`` of the attention that an answer's first token pays to the tile that holds it.
+
+    Args:
+        attention: ``[B, S, S]``.
+        labels: ``[B, S]``, two per question: the answer and the end of the text.
+        pointers: ``[questions]``: the tile's index; the image begins at the second token.
+    """
+    rows, places = torch.nonzero(labels[:, 1:] != IGNORED, as_tuple=True)
+    rows, places = rows[::2], places[::2]
+    known = pointers != IGNORED
+    found = attention[rows[known], places[known], 1 + pointers[known]]
+    return -(found + 1e-6).log().mean()
+
+
+class _Snapshots(TrainerCallback):  # type: ignore[misc]
+    """Keeps the model as it is at the end of each stage."""
+
+    def __init__(
+        self, stages: Sequence[BaseStage], tokenizer: PreTrainedTokenizerFast, folder: Path
+    ) -> None:
+        ends, total = {}, 0
+        for stage in stages:
+            total += stage.steps
+            ends[total] = stage.side
+        self.ends, self.tokenizer, self.folder = ends, tokenizer, folder
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write ``grid-SIDE`` after a stage's last step, with its accuracy beside it."""
+        side = self.ends.get(state.global_step)
+        if side is None:
+            return
+        model, folder = kwargs["model"], self.folder / f"grid-{side}"
+        save_base(model, self.tokenizer, folder)
+        held_out = TileQuestions(
+            600, rows=side, columns=side, part="validation", questions_per_scene=12
+        )
+        accuracy = answer_accuracy(model, self.tokenizer, held_out)
+        (folder / "accuracy.json").write_text(json.dumps(accuracy, indent=2) + "\n")
+        model.train()
+
+
+def encode_images(model: Any, inputs: dict[str, Tensor]) -> dict[str, Any]:
+    """The inputs with the tower's features in place of pixels."""
+    inputs = dict(inputs)
+    with torch.no_grad():
+        images = model.get_image_features(inputs.pop("pixel_values"), inputs.pop("image_grid_thw"))
+    return {**inputs, "mm_encoder_outputs": {"image": images}}
+
+
+def train_base(
+    folder: Path,
+    *,
+    seed: int = 0,
+    stages: Sequence[BaseStage] = CURRICULUM,
+    tower_steps: int = 500,
+    learning_rate: float = 2e-3,
+    save_every: int = 250,
+) -> dict[int, Path]:
+    """Train the base model, keeping it at the end of each stage.
+
+    Started again on the same folder it goes on from its last checkpoint.
+
+    Args:
+        folder: where ``grid-SIDE`` folders are written: Qwen2-VL models with their processors.
+        seed: of weights, scenes and questions.
+        stages: the grids, in order.
+        tower_steps: optimiser steps of the tower.
+        learning_rate: of the language model, at its peak.
+        save_every: steps between checkpoints.
+
+    Returns:
+        The folder of each grid's model, by the grid's side.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = train_base(Path(folder), stages=[BaseStage(3, 2, 2, 6)], tower_steps=2)
+        ...     sorted(made), (made[3] / "model.safetensors").exists()
+        ([3], True)
+    """
+    tokenizer, tower = build_tokenizer(), folder / "tower"
+    if (tower / "accuracy.json").exists():
+        model = Qwen2VLForConditionalGeneration.from_pretrained(tower)
+        model.model.visual.requires_grad_(False)
+    else:
+        model = build_model(tokenizer, seed=seed)
+        named = train_tower(model, tokenizer, folder / "trainer", seed=seed, steps=tower_steps)
+        save_base(model, tokenizer, tower)
+        (tower / "accuracy.json").write_text(json.dumps(named) + "\n")
+    steps = sum(stage.steps for stage in stages)
+    arguments = training_arguments(
+        folder / "trainer",
+        steps=steps,
+        seed=seed,
+        per_device_train_batch_size=1,  # an item is a whole step
+        learning_rate=learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=min(100, steps // 10),
+        save_steps=save_every,
+    )
+    collate = PackedQuestions(tokenizer)
+    # Attention is read only where it is computed in the open.
+    model.set_attn_implementation({"text_config": "eager"})
+    trainer = _AnswerTrainer(
+        model,
+        arguments,
+        train_dataset=_Steps(stages, seed + 1),
+        data_collator=lambda steps: collate(steps[0]),
+        callbacks=[_Snapshots(stages, tokenizer, folder)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=any((folder / "trainer").glob("checkpoint-*")) or None)
+    return {stage.side: folder / f"grid-{stage.side}" for stage in stages}
+
+
+@torch.no_grad()
+def answer_accuracy(
+    model: Qwen2VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: TileQuestions,
+    *,
+    batch_size: int = 16,
+) -> dict[str, float]:
+    """Share of questions whose answer is the likeliest word, per kind, all tokens seen."""
+    model.eval()
+    collate = PackedQuestions(tokenizer)
+    scenes = -(-len(questions) // questions.questions_per_scene)
+    hits: dict[str, list[bool]] = {kind: [] for kind in KINDS}
+    for first in range(0, scenes, batch_size):
+        groups = [questions.group(s) for s in range(first, min(first + batch_size, scenes))]
+        batch = collate(groups)
+        del batch["pointers"]
+        wanted = batch.pop("labels")[:, 1:]
+        guesses = model(**encode_images(model, batch)).logits[:, :-1].argmax(-1)
+        # Each question has two labels, the answer and the end of the text.
+        asked = (wanted != IGNORED) & (wanted != collate.stop)
+        rows, places = torch.nonzero(asked, as_tuple=True)
+        right = (guesses[rows, places] == wanted[rows, places]).tolist()
+        kinds = [question.kind for _, group in groups for question in group]
+        for kind, hit in zip(kinds, right, strict=True):
+            hits[kind].append(hit)
+    return {kind: sum(found) / len(found) for kind, found in hits.items() if found}
+
+
+def save_base(
+    model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> None:
+    """Write the model and its processor as an ordinary Qwen2-VL folder."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    build_image_processor().save_pretrained(folder)
