@@ -58,7 +58,7 @@ def judge_vision(
         if name in chosen or name in BASELINES:
             raise ConfigError(f"two selectors are called {name!r}", next_step="rename a folder")
         other = RelevanceRealizer.from_pretrained(adapter, model=opened.realizer.model)
-        chosen[name] = other.selector.eval()
+        chosen[name] = other.eval().selector
     for name in _named(baselines, questions):
         chosen[name] = _made(name, opened)
     if not chosen:
