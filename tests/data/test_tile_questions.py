@@ -69,7 +69,7 @@ def test_names_are_unambiguous_and_dots_have_a_margin(side):
     paired = (scene.inks >= FIRST_PAIRED) & (scene.inks < FIRST_COUNTED)
     pairs = scene.inks[paired] * len(GROUNDS) + scene.grounds[paired]
     assert len(set(pairs.tolist())) == len(pairs) > 0
-    assert shown[FIRST_COUNTED : FIRST_COUNTED + len(COUNTED)].max() <= 6
+    assert shown[FIRST_COUNTED : FIRST_COUNTED + len(COUNTED)].max() <= 3
     second, first = np.sort(np.bincount(scene.dots, minlength=len(DOTS)))[-2:]
     assert first - second >= round(DOT_MARGIN * side * side)
 

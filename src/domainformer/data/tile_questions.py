@@ -10,7 +10,7 @@ colour     which digit is red                           1
 pair       which digit is lime on navy                  1
 cell       which digit is at row 3 column 5             1
 neighbour  which digit is right of lime on navy         2
-count      how many digits are olive                    0 to 6
+count      how many digits are olive                    0 to 3
 global     which dot is most common                     all
 ========== ============================================ =========================
 """

@@ -5,7 +5,7 @@ digit of scikit-learn's bundled set in a colour (ink) on a ground, and a dot in 
 
     ┌────┬────┬────┐   eight *single* inks stand once in a scene;
     │● 3 │● 7 │● 1 │   eight *paired* inks stand often, never twice on the same ground;
-    ├────┼────┼────┤   four *counted* inks stand none to six times each;
+    ├────┼────┼────┤   four *counted* inks stand none to three times each;
     │● 0 │● 5 │● 5 │   the other digits are white.
     └────┴────┴────┘   Every tile has a dot of one of four colours.
 
@@ -56,7 +56,7 @@ DOTS: Final[dict[str, Colour]] = {
 }  # fmt: skip
 
 INKS: Final = {**SINGLE, **PAIRED, **COUNTED, **PLAIN}
-MOST_COUNTED: Final = 6
+MOST_COUNTED: Final = 3
 DOT_MARGIN: Final = 0.1
 """The commonest dot leads the next by at least this share of the tiles."""
 

@@ -5,7 +5,7 @@ import torch
 
 from domainformer.errors import ConfigError, VisionError
 from domainformer.models.vision.allocator import top_tokens
-from domainformer.models.vision.gates import TemperatureSchedule, open_gate, threshold_gate
+from domainformer.models.vision.gates import TemperatureSchedule, harden, open_gate, threshold_gate
 
 
 def drawn(*shape):
@@ -92,3 +92,22 @@ def test_what_a_gate_refuses():
         TemperatureSchedule(steps=0)
     with pytest.raises(ConfigError, match="shape 'cubic'"):
         TemperatureSchedule(steps=3, shape="cubic")
+
+
+def test_a_hardened_gate_is_the_selection_forward_and_the_smooth_gate_backward():
+    scores = torch.randn(20, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    smooth = threshold_gate(scores, 5, 0.5)
+    (wanted,) = torch.autograd.grad(smooth.sum(), scores, retain_graph=True)
+    hard = harden(smooth, 0.5)
+    (found,) = torch.autograd.grad(hard.sum(), scores)
+    kept = torch.zeros(20, dtype=torch.bool)
+    kept[scores.topk(5).indices] = True
+    assert torch.equal(hard.detach(), torch.where(kept, 0.0, -2.0))
+    assert torch.equal(found, wanted)
+
+
+def test_scores_that_are_all_alike_cheat_the_smooth_gate_and_not_the_hard_one():
+    alike = torch.linspace(0, 1e-3, 16)
+    smooth = threshold_gate(alike, 4, 0.05)
+    assert smooth.exp().min() > 0.49  # everything is half open: nothing is dropped
+    assert (harden(smooth, 0.05) < -19).sum() == 12

@@ -16,10 +16,11 @@ from domainformer.training.vision.base_config import (
     patchify,
 )
 from domainformer.training.vision.base_model import (
+    BaseRound,
     BaseStage,
     answer_accuracy,
     encode_images,
-    pointing_loss,
+    looking_loss,
     train_base,
 )
 from domainformer.training.vision.packed_questions import IGNORED, PackedQuestions
@@ -74,7 +75,7 @@ def separate_losses(model, tokenizer, groups):
 
 def packed_loss(model, tokenizer, groups):
     batch = PackedQuestions(tokenizer)(groups)
-    del batch["pointers"]
+    del batch["lookups"], batch["counts"]
     return model(**encode_images(model, batch)).loss
 
 
@@ -90,30 +91,30 @@ def test_packed_questions_cost_what_separate_ones_do(model, tokenizer, monkeypat
     assert not torch.allclose(packed_loss(model, tokenizer, groups), wanted, atol=1e-3)
 
 
-def test_pointers_tell_the_tile_of_the_answer(tokenizer):
-    scene, asked = TileQuestions(6, rows=4, columns=4, questions_per_scene=6).group(0)
+def test_attention_is_shown_the_tiles_of_the_answer(tokenizer):
+    scene, asked = TileQuestions(12, rows=4, columns=4, questions_per_scene=12).group(0)
     batch = PackedQuestions(tokenizer)([(scene, asked)])
-    for question, pointer in zip(asked, batch["pointers"].tolist(), strict=True):
-        if question.kind in ("count", "global"):
-            assert pointer == IGNORED
-        else:
-            assert question.answer == str(scene.digits[pointer])
-    attention = torch.rand(1, *batch["input_ids"].shape, batch["input_ids"].shape[1])[0]
-    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
-    first_labels = [
-        place
+    labels = batch["labels"][0].tolist()
+    said_from = [
+        place - 1
         for place, label in enumerate(labels)
         if label != IGNORED and labels[place - 1] == IGNORED
     ]
-    assert len(first_labels) == len(asked)
-    slow = [
-        -torch.log(attention[0, place - 1, 1 + pointer] + 1e-6)
-        for place, pointer in zip(first_labels, batch["pointers"].tolist(), strict=True)
-        if pointer != IGNORED
-    ]
-    fast = pointing_loss(attention, batch["labels"], batch["pointers"])
-    assert torch.allclose(fast, torch.stack(slow).mean())
-    assert ids[1] == PackedQuestions(tokenizer).image
+    assert len(said_from) == len(asked)
+    attention = torch.rand(1, len(labels), len(labels))
+    slow = {"lookups": [], "counts": []}
+    for question, place in zip(asked, said_from, strict=True):
+        paid = attention[0, place]
+        if question.kind == "count":
+            shares = [paid[0], *(paid[1 + tile] for tile in question.relevant)]
+            slow["counts"].append(-sum(torch.log(s + 1e-6) for s in shares) / len(shares))
+        elif question.kind != "global":
+            tile = int(question.relevant[-1])
+            assert question.answer == str(scene.digits[tile])
+            slow["lookups"].append(-torch.log(paid[1 + tile] + 1e-6))
+    for name, losses in slow.items():
+        fast = looking_loss(attention, batch["labels"], batch[name])
+        assert torch.allclose(fast, torch.stack(losses).mean())
 
 
 @torch.no_grad()
@@ -127,7 +128,11 @@ def test_two_heads_look_back_from_the_start(tokenizer):
 
 
 def test_stages_leave_their_models_and_a_stopped_run_goes_on(tmp_path, monkeypatch, tokenizer):
-    stages = [BaseStage(3, 2, scenes=2, questions=6), BaseStage(4, 2, scenes=1, questions=7)]
+    first = (BaseStage(3, 2, scenes=2, questions=6), BaseStage(4, 2, scenes=1, questions=7))
+    rounds = [
+        BaseRound(first, KINDS, 1e-3, 1e-4, "lookups"),
+        BaseRound((BaseStage(4, 2, 1, 12),), KINDS, 1e-3, 1e-4, "counts"),
+    ]
     from domainformer.training.vision import base_model
 
     build = base_model.build_model
@@ -135,7 +140,7 @@ def test_stages_leave_their_models_and_a_stopped_run_goes_on(tmp_path, monkeypat
         base_model, "build_model", lambda tokenizer, seed: build(tokenizer, seed=seed, **small)
     )
     options = {"seed": 3, "tower_steps": 2, "save_every": 1}
-    whole = train_base(tmp_path / "whole", stages=stages, **options)
+    whole = train_base(tmp_path / "whole", rounds=rounds, **options)
     assert sorted(whole) == [3, 4]
     accuracy = json.loads((whole[4] / "accuracy.json").read_text())
     assert set(accuracy) == set(KINDS)
@@ -151,8 +156,8 @@ def test_stages_leave_their_models_and_a_stopped_run_goes_on(tmp_path, monkeypat
         patch.setattr(base_model, "save_base", lambda m, t, folder: stop() if "grid" in folder.name
                       else m.save_pretrained(folder))  # fmt: skip
         with pytest.raises(Stop):
-            train_base(tmp_path / "parts", stages=stages, **options)
-    parts = train_base(tmp_path / "parts", stages=stages, **options)
+            train_base(tmp_path / "parts", rounds=rounds, **options)
+    parts = train_base(tmp_path / "parts", rounds=rounds, **options)
     weights = [(folder[4] / "model.safetensors").read_bytes() for folder in (whole, parts)]
     assert weights[0] == weights[1]
 

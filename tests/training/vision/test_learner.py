@@ -7,8 +7,10 @@ import torch
 from domainformer.data.vision_questions import VisionQuestion
 from domainformer.errors import VisionError
 from domainformer.models.vision import RelevanceRealizer
+from domainformer.models.vision.baselines import AttentionRank
 from domainformer.training.vision import (
     DynamicConfig,
+    GuidanceConfig,
     VisionCollator,
     VisionLearner,
     VisionTrainingConfig,
@@ -107,7 +109,9 @@ def test_distillation_is_the_divergence_from_the_full_model(learner_of, collate,
     given = {k: v for k, v in batch.items() if k != "relevant"}
     share = learner.budget_at(0)
     logits = [
-        learner.realizer.soft_forward(**given, budgets=budget, temperature=1.0).logits
+        learner.realizer.soft_forward(
+            **given, budgets=budget, temperature=1.0, straight=True
+        ).logits
         for budget in (share, 1.0)
     ]
     plain = learner.realizer.model(**given).logits
@@ -232,3 +236,36 @@ def test_every_family_learns_and_is_judged(small, realizer_of, family, padding):
     plain = model(**batch)
     assert full.targets == 3
     assert full.loss / full.targets == pytest.approx(plain.loss.item(), rel=1e-4)
+
+
+def test_guidance_is_the_distance_to_what_the_model_looks_at(learner_of, collate, small):
+    batch = collate(small.questions(3))
+    guided = learner_of(guidance=GuidanceConfig(weight=2.0, alone=0.5, layer=1), steps=10)
+    assert [guided.guided_alone(step) for step in (0, 4, 5, 9)] == [True, True, False, False]
+    alone = guided(step=0, **batch)
+    # The slow, obvious way: attention by the model itself, image by image.
+    inputs = {name: value for name, value in batch.items() if name not in ("images", "relevant")}
+    request = guided.realizer.request(**inputs)
+    paid = AttentionRank(1).scores(request)
+    scored = guided.selector.score(request).scores
+    distances = []
+    for attention, score in zip(paid, scored, strict=True):
+        p, q = attention / attention.sum(), score.softmax(0)
+        distances.append((p * (p.log() - q.log())).sum())
+    assert torch.allclose(alone, 2.0 * torch.stack(distances).mean(), atol=1e-5)
+    alone.backward()
+    assert all(one.grad is None for one in guided.realizer.model.parameters())
+
+
+def test_guidance_never_sees_the_answer(learner_of, collate, small):
+    picture = small.questions(1)[0].image
+    batches = [collate([VisionQuestion(picture, "which digit", one)]) for one in ("1", "2")]
+    learner = learner_of(guidance=GuidanceConfig(alone=1.0, layer=1))
+    first, second = (learner(step=0, **batch) for batch in batches)
+    assert torch.equal(first, second)
+
+
+def test_without_a_straight_gate_the_loss_is_another(learner_of, collate, small):
+    batch = collate(small.questions(3))
+    smooth, straight = (learner_of(gate=gate)(step=9, **batch) for gate in ("smooth", "straight"))
+    assert not torch.equal(smooth, straight)

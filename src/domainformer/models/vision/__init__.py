@@ -19,7 +19,7 @@ from domainformer.models.vision.budget import BudgetCalculator
 from domainformer.models.vision.capabilities import VisionBase
 from domainformer.models.vision.compressor import CompressorConfig, RelevanceCompressor, Scored
 from domainformer.models.vision.coupling import CouplingScorer
-from domainformer.models.vision.gates import TemperatureSchedule, open_gate, threshold_gate
+from domainformer.models.vision.gates import TemperatureSchedule, harden, open_gate, threshold_gate
 from domainformer.models.vision.inputs import Budgets, resolve_budgets
 from domainformer.models.vision.merging import Merged, merge_dropped
 from domainformer.models.vision.realizer import RelevanceRealizer
@@ -53,6 +53,7 @@ __all__ = [
     "TokenAllocator",
     "top_tokens",
     "threshold_gate",
+    "harden",
     "open_gate",
     "TemperatureSchedule",
     "merge_dropped",

@@ -88,6 +88,38 @@ def open_gate(scores: Tensor, temperature: float | Tensor) -> Tensor:
     return F.logsigmoid(scores / temperature)
 
 
+def harden(log_gate: Tensor, temperature: float | Tensor) -> Tensor:
+    """The hard choice in the forward pass, the smooth gate's gradient in the backward pass.
+
+    ::
+
+        forward    0 where the gate is at least half open, −1 / T nats where it is not
+        backward   that of the log-gate (straight-through)
+
+    A smooth gate can be cheated: where all scores are alike, every gate stands half open and the
+    model reads what will be dropped, however cold the gate is. Here a dropped token is dropped,
+    at first by a nat, which leaves it a voice in the gradient, and at T = 0.05 by twenty.
+
+    Args:
+        log_gate: of :func:`threshold_gate` or :func:`open_gate`.
+        temperature: T, above 0.
+
+    Example:
+        >>> scores = torch.tensor([0.02, 0.01, 0.0, -0.01], requires_grad=True)
+        >>> gate = harden(threshold_gate(scores, 2, 0.1), 0.1)
+        >>> gate.tolist()
+        [0.0, 0.0, -10.0, -10.0]
+        >>> gate[2].backward()
+        >>> bool(scores.grad[2] > 0)
+        True
+
+    Source: straight-through estimation, Bengio, Léonard and Courville 2013, section 4.
+    """
+    _check_temperature(temperature)
+    hard = torch.where(log_gate > -math.log(2), 0.0, -1.0 / temperature)
+    return hard + (log_gate - log_gate.detach())
+
+
 def _check_temperature(temperature: float | Tensor) -> None:
     if bool(torch.as_tensor(temperature <= 0).any()):
         raise VisionError(

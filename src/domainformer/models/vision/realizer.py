@@ -217,6 +217,7 @@ class RelevanceRealizer(nn.Module):
         self,
         *,
         temperature: float,
+        straight: bool = False,
         options: Mapping[str, Any] | None = None,
         **inputs: Any,
     ) -> SoftOutput:
@@ -224,6 +225,7 @@ class RelevanceRealizer(nn.Module):
 
         Args:
             temperature: of the gates, annealed towards 0 in training.
+            straight: whether gates are hard in the forward pass and smooth in the backward pass.
             options: further arguments of the model's ``forward``.
             **inputs: see the class.
 
@@ -231,7 +233,8 @@ class RelevanceRealizer(nn.Module):
             VisionError: the selector does not score, or attention takes no additive mask.
         """
         request = self.request(**inputs)
-        return soft_forward(request, self.selector, temperature, dict(options or {}))
+        options = dict(options or {})
+        return soft_forward(request, self.selector, temperature, options, straight=straight)
 
     def generate(self, *, options: Mapping[str, Any] | None = None, **inputs: Any) -> Any:
         """Generate from the compressed prompt; greedy, sampled, beams, as ``model.generate``.

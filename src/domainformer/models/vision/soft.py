@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from domainformer.errors import VisionError
-from domainformer.models.vision.gates import open_gate, threshold_gate
+from domainformer.models.vision.gates import harden, open_gate, threshold_gate
 from domainformer.models.vision.request import CompressionRequest
 from domainformer.models.vision.shortening import full_inputs, joined
 
@@ -46,7 +46,12 @@ class SoftOutput:
 
 
 def soft_forward(
-    request: CompressionRequest, selector: Any, temperature: float, options: dict[str, Any]
+    request: CompressionRequest,
+    selector: Any,
+    temperature: float,
+    options: dict[str, Any],
+    *,
+    straight: bool = False,
 ) -> SoftOutput:
     """The language model on the full sequence, its image keys gated by the selector's scores.
 
@@ -56,6 +61,7 @@ def soft_forward(
         selector: has ``score(request)``.
         temperature: of the gates.
         options: further arguments of the model's ``forward``.
+        straight: the gate is hard in the forward pass, see :func:`gates.harden`.
 
     Raises:
         VisionError: the selector does not score, or the model's attention takes no additive mask.
@@ -64,6 +70,9 @@ def soft_forward(
     _check(base, selector)
     scored = selector.score(request)
     gates = _gates(request, scored.scores, temperature)
+    kept_share = torch.stack([gate.exp().mean() for gate in gates])
+    if straight:
+        gates = [harden(gate, temperature) for gate in gates]
     full = full_inputs(base, request)
     inputs = full.model_inputs(base)
     dtype = base.model.get_input_embeddings().weight.dtype
@@ -77,7 +86,7 @@ def soft_forward(
         loss=output.loss,
         logits=output.logits,
         scores=scored.scores,
-        kept_share=torch.stack([gate.exp().mean() for gate in gates]),
+        kept_share=kept_share,
         mixing=getattr(scored, "mixing", None),
     )
 

@@ -18,6 +18,7 @@ May import models, inference, data and what lies below; torch and transformers.
 from domainformer.training.vision.collator import VisionCollator
 from domainformer.training.vision.config import (
     DynamicConfig,
+    GuidanceConfig,
     QuestionsConfig,
     TemperatureConfig,
     VisionDataConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "QuestionsConfig",
     "VisionTrainingConfig",
     "DynamicConfig",
+    "GuidanceConfig",
     "TemperatureConfig",
     "read_questions",
     "pixels_of",

@@ -6,10 +6,11 @@ tiles from the start, attention is spread so thin that it stays at chance (docs/
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -49,34 +50,60 @@ class BaseStage:
     questions: int = 14
 
 
+@dataclass(frozen=True)
+class BaseRound:
+    """Stages that share an optimiser, and what attention is shown meanwhile.
+
+    Args:
+        stages: the grids, in order.
+        kinds: the kinds of question, in turn; one named twice is asked twice as often.
+        learning_rate: at the first step.
+        final_rate: at the last one, falling linearly.
+        shown: ``lookups`` or ``counts``: the questions for which two heads are shown where the
+            answer stands.
+    """
+
+    stages: tuple[BaseStage, ...]
+    kinds: tuple[str, ...]
+    learning_rate: float
+    final_rate: float
+    shown: Literal["lookups", "counts"]
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
 CURRICULUM: Final = (
-    BaseStage(4, 600),
-    BaseStage(8, 2400),
-    BaseStage(12, 400),
-    BaseStage(24, 250, scenes=3, questions=28),
+    # Places are the slowest to learn: cells are asked twice.
+    BaseRound((BaseStage(4, 600), BaseStage(8, 2400)), ("cell", *KINDS), 2e-3, 3.6e-4, "lookups"),
+    BaseRound(
+        (BaseStage(8, 900, questions=16),), (*KINDS, "count", "global"), 1e-3, 1e-4, "counts"
+    ),
+    BaseRound((BaseStage(12, 700, scenes=4, questions=16),), KINDS, 1e-3, 2e-4, "lookups"),
+    BaseRound((BaseStage(24, 350, scenes=3, questions=28),), KINDS, 1e-3, 2e-4, "lookups"),
 )
-"""From 16 tokens to 576."""
+"""To find one tile, on 16 tokens and then 64; to count, and to weigh all; then 144, then 576."""
 
-
-_POINTING_HEADS: Final = 2
-_ASKED: Final = ("cell", *KINDS)
-"""Cells are asked twice as often: places are the slowest to learn."""
+_SHOWN_TO: Final = {"lookups": (-1, slice(0, 2)), "counts": (-2, slice(2, 4))}
+"""The layer and the heads that learn where an answer stands."""
 
 
 class _Steps(IterableDataset[list[Group]]):
     """The scenes of each step, stage after stage."""
 
-    def __init__(self, stages: Sequence[BaseStage], seed: int) -> None:
-        self.stages, self.seed = tuple(stages), seed
+    def __init__(self, wanted: BaseRound, seed: int) -> None:
+        self.wanted, self.seed = wanted, seed
 
     def __iter__(self) -> Iterator[list[Group]]:
-        for stage in self.stages:
+        for stage in self.wanted.stages:
             size = stage.steps * stage.scenes * stage.questions
             drawn = TileQuestions(
                 size,
                 rows=stage.side,
                 columns=stage.side,
-                kinds=_ASKED,
+                kinds=self.wanted.kinds,
                 seed=self.seed,
                 questions_per_scene=stage.questions,
             )
@@ -86,22 +113,25 @@ class _Steps(IterableDataset[list[Group]]):
 
 
 class _AnswerTrainer(Trainer):  # type: ignore[misc]
-    """A trainer that also shows two heads of the last layer where an answer stands.
+    """A trainer that also shows two heads where an answer stands.
 
-    ``loss + w · mean over lookups of −log (attention on the answer's tile)``, with w falling from
-    1 to 0 over the run. From answers alone the same model needs many times the steps.
+    ``loss + w · cross-entropy of their attention``, with w falling from 1 to 0 over the round.
+    From answers alone the same model needs many times the steps.
     """
+
+    shown: str = "lookups"
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
         del return_outputs, kwargs  # nothing is evaluated here, and every label counts alike
         inputs = dict(inputs)
-        pointers = inputs.pop("pointers")
+        wanted = {name: inputs.pop(name) for name in _SHOWN_TO}[self.shown]
         output = model(**encode_images(model, inputs), output_attentions=True)
+        layer, heads = _SHOWN_TO[self.shown]
+        attention = output.attentions[layer][:, heads].mean(1)
         weight = 1 - self.state.global_step / self.state.max_steps
-        attention = output.attentions[-1][:, :_POINTING_HEADS].mean(1)
-        return output.loss + weight * pointing_loss(attention, inputs["labels"], pointers)
+        return output.loss + weight * looking_loss(attention, inputs["labels"], wanted)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Weights of a checkpoint under the names that the model uses.
@@ -114,19 +144,18 @@ class _AnswerTrainer(Trainer):  # type: ignore[misc]
         (model or self.model).load_state_dict(saved.state_dict())
 
 
-def pointing_loss(attention: Tensor, labels: Tensor, pointers: Tensor) -> Tensor:
-    """``−log`` of the attention that an answer's first token pays to the tile that holds it.
+def looking_loss(attention: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
+    """Cross-entropy of the attention from which an answer is said, mean over the questions shown.
 
     Args:
         attention: ``[B, S, S]``.
         labels: ``[B, S]``, two per question: the answer and the end of the text.
-        pointers: ``[questions]``: the tile's index; the image begins at the second token.
+        wanted: ``[questions, 1 + K]``, each row a distribution, or zero where nothing is shown.
     """
     rows, places = torch.nonzero(labels[:, 1:] != IGNORED, as_tuple=True)
-    rows, places = rows[::2], places[::2]
-    known = pointers != IGNORED
-    found = attention[rows[known], places[known], 1 + pointers[known]]
-    return -(found + 1e-6).log().mean()
+    found = attention[rows[::2], places[::2], : wanted.shape[1]]
+    shown = wanted.sum(1) > 0
+    return -(wanted * (found + 1e-6).log()).sum(1)[shown].mean()
 
 
 class _Snapshots(TrainerCallback):  # type: ignore[misc]
@@ -168,9 +197,8 @@ def train_base(
     folder: Path,
     *,
     seed: int = 0,
-    stages: Sequence[BaseStage] = CURRICULUM,
+    rounds: Sequence[BaseRound] = CURRICULUM,
     tower_steps: int = 500,
-    learning_rate: float = 2e-3,
     save_every: int = 250,
 ) -> dict[int, Path]:
     """Train the base model, keeping it at the end of each stage.
@@ -178,11 +206,11 @@ def train_base(
     Started again on the same folder it goes on from its last checkpoint.
 
     Args:
-        folder: where ``grid-SIDE`` folders are written: Qwen2-VL models with their processors.
+        folder: where ``grid-SIDE`` folders are written: Qwen2-VL models with their processors. A
+            later round writes its grids anew.
         seed: of weights, scenes and questions.
-        stages: the grids, in order.
+        rounds: what is trained, in order.
         tower_steps: optimiser steps of the tower.
-        learning_rate: of the language model, at its peak.
         save_every: steps between checkpoints.
 
     Returns:
@@ -190,44 +218,62 @@ def train_base(
 
     Example:
         >>> import tempfile
+        >>> once = BaseRound((BaseStage(3, 2, 2, 6),), KINDS, 1e-3, 1e-4, "lookups")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     made = train_base(Path(folder), stages=[BaseStage(3, 2, 2, 6)], tower_steps=2)
+        ...     made = train_base(Path(folder), rounds=[once], tower_steps=2)
         ...     sorted(made), (made[3] / "model.safetensors").exists()
         ([3], True)
     """
-    tokenizer, tower = build_tokenizer(), folder / "tower"
-    if (tower / "accuracy.json").exists():
-        model = Qwen2VLForConditionalGeneration.from_pretrained(tower)
-        model.model.visual.requires_grad_(False)
-    else:
+    tokenizer, before = build_tokenizer(), folder / "tower"
+    if not (before / "accuracy.json").exists():
         model = build_model(tokenizer, seed=seed)
         named = train_tower(model, tokenizer, folder / "trainer", seed=seed, steps=tower_steps)
-        save_base(model, tokenizer, tower)
-        (tower / "accuracy.json").write_text(json.dumps(named) + "\n")
-    steps = sum(stage.steps for stage in stages)
+        save_base(model, tokenizer, before)
+        (before / "accuracy.json").write_text(json.dumps(named) + "\n")
+    for number, wanted in enumerate(rounds, start=1):
+        after = folder / f"round-{number}"
+        if not (after / "accuracy.json").exists():
+            _train_round(before, after, wanted, folder, seed=seed + number, save_every=save_every)
+        before = after
+    sides = {stage.side for wanted in rounds for stage in wanted.stages}
+    return {side: folder / f"grid-{side}" for side in sorted(sides)}
+
+
+def _train_round(
+    before: Path, after: Path, wanted: BaseRound, folder: Path, *, seed: int, save_every: int
+) -> None:
+    """One round, from the model of one folder to that of the next."""
+    tokenizer = build_tokenizer()
+    model = Qwen2VLForConditionalGeneration.from_pretrained(before)
+    model.model.visual.requires_grad_(False)
+    # Attention is read only where it is computed in the open.
+    model.set_attn_implementation({"text_config": "eager"})
+    work = folder / f"trainer-{after.name}"
     arguments = training_arguments(
-        folder / "trainer",
-        steps=steps,
+        work,
+        steps=wanted.steps,
         seed=seed,
         per_device_train_batch_size=1,  # an item is a whole step
-        learning_rate=learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=min(100, steps // 10),
+        learning_rate=wanted.learning_rate,
+        lr_scheduler_type="polynomial",
+        lr_scheduler_kwargs={"lr_end": wanted.final_rate, "power": 1.0},
+        warmup_steps=min(100, wanted.steps // 10),
         save_steps=save_every,
     )
     collate = PackedQuestions(tokenizer)
-    # Attention is read only where it is computed in the open.
-    model.set_attn_implementation({"text_config": "eager"})
     trainer = _AnswerTrainer(
         model,
         arguments,
-        train_dataset=_Steps(stages, seed + 1),
+        train_dataset=_Steps(wanted, seed),
         data_collator=lambda steps: collate(steps[0]),
-        callbacks=[_Snapshots(stages, tokenizer, folder)],
+        callbacks=[_Snapshots(wanted.stages, tokenizer, folder)],
     )
+    trainer.shown = wanted.shown
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=any((folder / "trainer").glob("checkpoint-*")) or None)
-    return {stage.side: folder / f"grid-{stage.side}" for stage in stages}
+    trainer.train(resume_from_checkpoint=any(work.glob("checkpoint-*")) or None)
+    last = folder / f"grid-{wanted.stages[-1].side}"
+    save_base(model, tokenizer, after)
+    shutil.copy(last / "accuracy.json", after / "accuracy.json")
 
 
 @torch.no_grad()
@@ -246,7 +292,7 @@ def answer_accuracy(
     for first in range(0, scenes, batch_size):
         groups = [questions.group(s) for s in range(first, min(first + batch_size, scenes))]
         batch = collate(groups)
-        del batch["pointers"]
+        del batch["lookups"], batch["counts"]
         wanted = batch.pop("labels")[:, 1:]
         guesses = model(**encode_images(model, batch)).logits[:, :-1].argmax(-1)
         # Each question has two labels, the answer and the end of the text.

@@ -125,6 +125,29 @@ class DynamicConfig(StrictConfig):
         return self
 
 
+class GuidanceConfig(StrictConfig):
+    """The full model's own attention as a teacher of the scores.
+
+    ::
+
+        weight · mean over images of KL(p ‖ softmax(s))      p ∝ attention that the question's last
+                                                              token pays to each image token
+
+    A gate tells a compressor what dropping a token costs; attention tells it where to look, which
+    is a far stronger signal while its scores are still chance.
+
+    Args:
+        weight: Of this loss beside the answers'.
+        alone: Share of the steps, the first ones, that learn from attention alone: no pass through
+            gates, and none backwards through the model.
+        layer: Whose attention, counted from 1, the mean over its heads; None: the last.
+    """
+
+    weight: float = Field(1.0, gt=0)
+    alone: float = Field(0.5, ge=0, le=1)
+    layer: int | None = Field(None, ge=1)
+
+
 class VisionTrainingConfig(StrictConfig):
     """The optimisation of the compressor; the model itself stays as it is.
 
@@ -140,9 +163,12 @@ class VisionTrainingConfig(StrictConfig):
         max_grad_norm: Gradients longer than this are scaled down; 0 switches clipping off.
         budgets: Shares of an image's tokens to keep; each step draws one. Validation takes all.
         dynamic: Budgets that the compressor chooses; None: only fixed ones.
+        gate: ``straight``: hard in the forward pass, smooth in the backward pass; ``smooth``: soft
+            in both, which a compressor can cheat by scores that are all alike.
         temperature: Of the gate.
         distillation: Weight w of the full model's answers: loss = (1 − w) · cross-entropy +
             w · KL(full ‖ compressed), both at the positions of the answer.
+        guidance: What the full model attends to, as a teacher of the scores; None: only answers.
         start_from: Folder of an adapter whose weights training begins with (of smaller grids,
             say); None: new ones.
         cache_features: Megabytes for the tower's features, computed once per image; a split whose
@@ -172,8 +198,10 @@ class VisionTrainingConfig(StrictConfig):
     max_grad_norm: float = Field(1.0, ge=0)
     budgets: tuple[float, ...] = (0.25, 0.111, 0.0625, 0.0278)
     dynamic: DynamicConfig | None = None
+    gate: Literal["straight", "smooth"] = "straight"
     temperature: TemperatureConfig = TemperatureConfig()
     distillation: float = Field(0.0, ge=0, le=1)
+    guidance: GuidanceConfig | None = None
     start_from: str | None = None
     cache_features: float = Field(1024.0, ge=0)
     feature_dtype: Literal["float16", "float32"] = "float32"

@@ -31,6 +31,7 @@ from domainformer.models.vision import (
     RelevanceRealizer,
     TemperatureSchedule,
 )
+from domainformer.models.vision.baselines import AttentionRank
 from domainformer.models.vision.soft import SoftOutput
 from domainformer.training.vision.collator import NO_TARGET
 from domainformer.training.vision.config import VisionTrainingConfig
@@ -127,6 +128,9 @@ class VisionLearner(nn.Module):
             batch: Of a :class:`~domainformer.training.vision.VisionCollator`.
         """
         inputs, images, labels = self._opened(batch)
+        guided = self._guided(inputs, images, labels)
+        if self.guided_alone(step):
+            return guided
         share, temperature = self.budget_at(step), self.temperature(step)
         budgets = None if share is None else tokens_of(images, share)
         soft = self._gated(inputs, images, labels, budgets, temperature)
@@ -137,7 +141,16 @@ class VisionLearner(nn.Module):
             loss = (1 - weight) * loss + weight * distance
         if share is None:
             loss = loss + self._cost(soft.kept_share, images.counts)
-        return loss
+        return loss + guided
+
+    def guided_alone(self, step: int) -> bool:
+        """Whether a step learns from the model's attention alone.
+
+        Args:
+            step: Optimizer steps done.
+        """
+        guidance = self.training_config.guidance
+        return guidance is not None and step < guidance.alone * self.training_config.steps
 
     @torch.no_grad()
     def judge(self, batch: Mapping[str, Any], share: float | None) -> Judged:
@@ -190,8 +203,26 @@ class VisionLearner(nn.Module):
             budgets=budgets,
             query_mask=labels == NO_TARGET,
             temperature=temperature,
+            straight=self.training_config.gate == "straight",
             options=self._tail(labels),
         )
+
+    def _guided(self, inputs: dict[str, Any], images: ImageTokens, labels: Tensor) -> Tensor:
+        """How far the scores are from what the full model looks at, weighted."""
+        guidance = self.training_config.guidance
+        if guidance is None:
+            return labels.new_zeros((), dtype=torch.float32)
+        request = self.realizer.request(**inputs, images=images, labels=labels)
+        layer = guidance.layer or len(self.realizer.base.model.get_decoder().layers)
+        looked_at = AttentionRank(layer).scores(request)
+        found = self.selector.score(request).scores
+        distances = [
+            functional.kl_div(
+                score.float().log_softmax(0), attention / attention.sum(), reduction="sum"
+            )
+            for score, attention in zip(found, looked_at, strict=True)
+        ]
+        return guidance.weight * torch.stack(distances).mean()
 
     def _tail(self, labels: Tensor) -> dict[str, int]:
         """Lets the model compute logits from the first answer on: a vocabulary is wide."""

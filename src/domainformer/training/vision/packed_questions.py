@@ -71,8 +71,8 @@ class PackedQuestions:
     def __call__(self, groups: Sequence[Group]) -> dict[str, Tensor]:
         """Pack scenes of one grid: one row per scene.
 
-        ``pointers`` tells for each question, in the order of the rows, which tile holds its
-        answer; it is no input of the model.
+        ``lookups`` and ``counts`` tell for each question, in the order of the rows, where its
+        answer stands; they are no inputs of the model.
         """
         rows, columns = groups[0][0].rows, groups[0][0].columns
         prefix = rows * columns + 2
@@ -99,8 +99,10 @@ class PackedQuestions:
             # Padding is a block of its own; its rows see the image and reach no label.
             block[index, prefix + len(ids) :] = len(row) + 1
         questions = [question for _, asked in groups for question in asked]
+        lookups, counts = _looked_at(questions, rows * columns)
         return {
-            "pointers": _pointers(questions),
+            "lookups": lookups,
+            "counts": counts,
             "input_ids": input_ids,
             "labels": labels,
             "position_ids": positions,
@@ -110,13 +112,21 @@ class PackedQuestions:
         }
 
 
-def _pointers(questions: Sequence[VisionQuestion]) -> Tensor:
-    """``[questions]``: the tile that holds the answer of a lookup; -100 for other kinds."""
-    pointers = torch.full((len(questions),), IGNORED)
+def _looked_at(questions: Sequence[VisionQuestion], tokens: int) -> tuple[Tensor, Tensor]:
+    """Where an answer stands: ``[questions, 1 + K]`` for lookups, and the same for counts.
+
+    The first place is the vision start before the image. A lookup's answer stands on one tile; a
+    count's on the counted tiles and the vision start alike, so that the share of the latter,
+    ``1 / (n + 1)``, tells the number. Rows of other kinds are zero.
+    """
+    lookups, counts = torch.zeros(2, len(questions), 1 + tokens)
     for index, question in enumerate(questions):
-        if question.kind in LOOKUPS and question.relevant is not None:
-            pointers[index] = int(question.relevant[-1])  # a neighbour stands to the right
-    return pointers
+        relevant = torch.as_tensor(question.relevant, dtype=torch.long)
+        if question.kind in LOOKUPS:
+            lookups[index, 1 + relevant[-1]] = 1.0  # a neighbour stands to the right
+        elif question.kind == "count":
+            counts[index, 0] = counts[index, 1 + relevant] = 1 / (1 + len(relevant))
+    return lookups, counts
 
 
 def _mask(block: Tensor) -> Tensor:

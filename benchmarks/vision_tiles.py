@@ -1,0 +1,165 @@
+"""Which image tokens can go: a compressor, its control and every baseline on mosaics of digits.
+
+    python -P benchmarks/vision_tiles.py --out runs/tiles --seed 0
+    python -P benchmarks/vision_tiles.py --out runs/tiles --seed 1 --seed 2
+    python -P benchmarks/vision_tiles.py --out runs/tiles --summary --write
+
+One seed is a base model (tower and language model), and for 64, 144 and 576 tokens a compressor
+and the control that never sees the question, trained alike, judged on digits of the test part.
+Every stage goes on where it was stopped, and what is finished is not run again.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from domainformer.config import load_config
+from domainformer.data.tile_questions import KINDS, LOOKUPS, TileQuestions
+from domainformer.evaluation.vision import VisionResults, VisionSummary, evaluate_selectors
+from domainformer.models.vision.baselines import BASELINES, baseline
+from domainformer.training.vision import VisionCollator, VisionRunConfig, open_vision, train_vision
+from domainformer.training.vision.base_model import train_base
+
+SIDES = (8, 12, 24)
+SHARES = (1 / 4, 1 / 9, 1 / 16, 1 / 36)
+QUESTIONS = {8: 1200, 12: 900, 24: 600}
+RECIPES = Path(__file__).parent.parent / "recipes" / "vision"
+RESULTS = Path(__file__).parent / "results" / "vision_tiles.json"
+VARIANTS = {"relevance": {}, "no question": {"compressor.use_query": "false"}}
+
+
+def adapter(out: Path, seed: int, side: int, variant: str) -> Path:
+    """The run of one compressor, trained where it is not there yet."""
+    folder = out / f"seed-{seed}"
+    name = f"{variant.replace(' ', '-')}-{side * side}"
+    if (folder / name / "adapter").exists() and (folder / name / "done").exists():
+        return folder / name
+    settings = {
+        "model.name": str(folder / "base" / f"grid-{side}"),
+        "output.root": str(folder),
+        "output.name": name,
+        "training.seed": str(seed),
+        "training.resume": str((folder / name).exists()).lower(),
+        **VARIANTS[variant],
+    }
+    if side > SIDES[0]:
+        smaller = SIDES[SIDES.index(side) - 1]
+        settings["training.start_from"] = str(adapter(out, seed, smaller, variant) / "adapter")
+    overrides = [f"{key}={value}" for key, value in settings.items()]
+    recipe = RECIPES / f"tiles-{side * side}.yaml"
+    train_vision(load_config(VisionRunConfig, recipe, overrides))
+    (folder / name / "done").touch()
+    return folder / name
+
+
+def judge(out: Path, seed: int, side: int) -> VisionResults:
+    """Every selector at every budget on the test part, written once."""
+    path = out / f"seed-{seed}" / f"results-{side * side}.json"
+    if path.exists():
+        return VisionResults.from_json(path.read_text())
+    opened = {name: open_vision(adapter(out, seed, side, name)) for name in VARIANTS}
+    relevance = opened["relevance"]
+    learned = {name: each.realizer.selector for name, each in opened.items()}
+    collate = VisionCollator(relevance.processor, prompt=relevance.config.model.prompt)
+    test = {
+        kind: TileQuestions(
+            QUESTIONS[side] // len(KINDS), rows=side, columns=side, kinds=[kind], part="test",
+            seed=seed,
+        )
+        for kind in KINDS
+    }  # fmt: skip
+    questions = [question for kind in KINDS for question in test[kind]]
+    untrained = {name: baseline(name) for name in BASELINES if name != "everything"}
+    shared = {"collate": collate, "batch_size": 30, "seed": seed}
+    results = evaluate_selectors(
+        relevance.realizer, {**learned, **untrained}, questions, budgets=[*SHARES, None], **shared
+    )
+    # The fixed budget that spends what the dynamic one spent on average.
+    equal = results.cell("relevance", "dynamic").mean_kept / side**2
+    fixed = evaluate_selectors(
+        relevance.realizer, {"relevance, fixed": learned["relevance"]}, questions,
+        budgets=[equal], **shared,
+    )  # fmt: skip
+    cells = [*results.cells, *(c for c in renamed(fixed, "as dynamic") if c.selector != "full")]
+    together = VisionResults(tuple(cells), seed)
+    path.write_text(together.to_json())
+    return together
+
+
+def renamed(results: VisionResults, budget: str) -> list:
+    from dataclasses import replace
+
+    return [replace(cell, budget=budget) for cell in results.cells]
+
+
+def lookups(results: VisionResults, selector: str, budget: str) -> float:
+    """Mean accuracy over the four kinds of lookup."""
+    return sum(results.cell(selector, budget, kind).accuracy for kind in LOOKUPS) / len(LOOKUPS)
+
+
+def verdict(runs: list[VisionResults]) -> dict:
+    """The figures of the goals, as means over the seeds."""
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    untrained = [name for name in BASELINES if name not in ("everything", "oracle")]
+    full = mean([lookups(run, "full", "all") for run in runs])
+    ninth = {
+        name: mean([lookups(run, name, "1/9") for run in runs])
+        for name in ("relevance", "no question", "oracle", *untrained)
+    }
+    best = max(untrained, key=lambda name: ninth[name])
+    found = {
+        "seeds": [run.seed for run in runs],
+        "lookups, full": full,
+        "lookups, 1/9": ninth,
+        "share of full": ninth["relevance"] / full,
+        "best training-free": best,
+        "points above it": 100 * (ninth["relevance"] - ninth[best]),
+        "points above the control": 100 * (ninth["relevance"] - ninth["no question"]),
+    }
+    for kind in (*KINDS, "all"):
+        found[kind] = {
+            "full": mean([run.cell("full", "all", kind).accuracy for run in runs]),
+            "dynamic": mean([run.cell("relevance", "dynamic", kind).accuracy for run in runs]),
+            "kept": mean([run.cell("relevance", "dynamic", kind).mean_kept for run in runs]),
+            "fixed at the same mean": mean(
+                [run.cell("relevance, fixed", "as dynamic", kind).accuracy for run in runs]
+            ),
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, action="append", default=[])
+    parser.add_argument("--side", type=int, action="append", default=[])
+    parser.add_argument("--summary", action="store_true", help="put finished seeds together")
+    parser.add_argument("--write", action="store_true", help=f"to {RESULTS.name}")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for seed in options.seed:
+        train_base(options.out / f"seed-{seed}" / "base", seed=seed)
+        for side in options.side or SIDES:
+            print(
+                f"## seed {seed}, {side * side} tokens\n\n{judge(options.out, seed, side).render()}"
+            )
+    if not options.summary:
+        return
+    written = {}
+    for side in options.side or SIDES:
+        paths = sorted(options.out.glob(f"seed-*/results-{side * side}.json"))
+        runs = [VisionResults.from_json(path.read_text()) for path in paths]
+        found, summary = verdict(runs), VisionSummary.of(runs)
+        print(f"## {side * side} tokens\n\n{summary.render()}\n\n{json.dumps(found, indent=2)}\n")
+        written[str(side * side)] = {"verdict": found, "cells": json.loads(summary.to_json())}
+    if options.write:
+        RESULTS.write_text(json.dumps(written, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
