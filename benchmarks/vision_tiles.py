@@ -21,6 +21,7 @@ from domainformer.evaluation.vision import VisionResults, VisionSummary, evaluat
 from domainformer.models.vision.baselines import BASELINES, baseline
 from domainformer.training.vision import VisionCollator, VisionRunConfig, open_vision, train_vision
 from domainformer.training.vision.base_model import train_base
+from domainformer.training.vision.base_rounds import rounds_until
 
 SIDES = (8, 12, 24)
 SHARES = (1 / 4, 1 / 9, 1 / 16, 1 / 36)
@@ -30,6 +31,12 @@ RESULTS = Path(__file__).parent / "results" / "vision_tiles.json"
 VARIANTS = {"relevance": {}, "no question": {"compressor.use_query": "false"}}
 
 
+def base_model(out: Path, seed: int, side: int) -> Path:
+    """The base model that knows a grid, trained as far as that where it is not there yet."""
+    folder = out / f"seed-{seed}" / "base"
+    return train_base(folder, seed=seed, rounds=rounds_until(side * side))[side]
+
+
 def adapter(out: Path, seed: int, side: int, variant: str) -> Path:
     """The run of one compressor, trained where it is not there yet."""
     folder = out / f"seed-{seed}"
@@ -37,10 +44,11 @@ def adapter(out: Path, seed: int, side: int, variant: str) -> Path:
     if (folder / name / "adapter").exists() and (folder / name / "done").exists():
         return folder / name
     settings = {
-        "model.name": str(folder / "base" / f"grid-{side}"),
+        "model.name": str(base_model(out, seed, side)),
         "output.root": str(folder),
         "output.name": name,
         "training.seed": str(seed),
+        "training.threads": "1",
         "training.resume": str((folder / name).exists()).lower(),
         **VARIANTS[variant],
     }

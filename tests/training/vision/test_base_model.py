@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from domainformer.data.tile_questions import KINDS, TileQuestions
+from domainformer.errors import ConfigError
 from domainformer.training.vision import packed_questions
 from domainformer.training.vision.base_config import (
     build_image_processor,
@@ -16,13 +17,12 @@ from domainformer.training.vision.base_config import (
     patchify,
 )
 from domainformer.training.vision.base_model import (
-    BaseRound,
-    BaseStage,
     answer_accuracy,
     encode_images,
     looking_loss,
     train_base,
 )
+from domainformer.training.vision.base_rounds import BaseRound, BaseStage, rounds_until
 from domainformer.training.vision.packed_questions import IGNORED, PackedQuestions
 
 small = {"hidden_size": 32, "layers": 2, "heads": 2}
@@ -169,3 +169,10 @@ def test_accuracy_counts_answers_and_not_their_end(model, tokenizer):
     assert set(found) == set(KINDS)
     assert all(0 <= share <= 1 for share in found.values())
     assert all(abs(share * 4 - round(share * 4)) < 1e-9 for share in found.values())
+
+
+def test_the_curriculum_ends_with_the_images_that_are_asked_for():
+    for tokens in (64, 144, 576):
+        assert rounds_until(tokens)[-1].stages[-1].side ** 2 == tokens
+    with pytest.raises(ConfigError, match="100"):
+        rounds_until(100)

@@ -7,14 +7,12 @@ tiles from the start, attention is spread so thin that it stays at chance (docs/
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2VLForConditionalGeneration,
@@ -29,87 +27,12 @@ from domainformer.training.vision.base_config import (
     build_model,
     build_tokenizer,
 )
+from domainformer.training.vision.base_rounds import CURRICULUM, BaseRound, BaseStage, RoundSteps
 from domainformer.training.vision.base_tower import train_tower, training_arguments
-from domainformer.training.vision.packed_questions import IGNORED, Group, PackedQuestions
-
-
-@dataclass(frozen=True)
-class BaseStage:
-    """Steps on one grid.
-
-    Args:
-        side: tiles along the side of the square grid.
-        steps: optimiser steps.
-        scenes: per step.
-        questions: per scene.
-    """
-
-    side: int
-    steps: int
-    scenes: int = 5
-    questions: int = 14
-
-
-@dataclass(frozen=True)
-class BaseRound:
-    """Stages that share an optimiser, and what attention is shown meanwhile.
-
-    Args:
-        stages: the grids, in order.
-        kinds: the kinds of question, in turn; one named twice is asked twice as often.
-        learning_rate: at the first step.
-        final_rate: at the last one, falling linearly.
-        shown: ``lookups`` or ``counts``: the questions for which two heads are shown where the
-            answer stands.
-    """
-
-    stages: tuple[BaseStage, ...]
-    kinds: tuple[str, ...]
-    learning_rate: float
-    final_rate: float
-    shown: Literal["lookups", "counts"]
-
-    @property
-    def steps(self) -> int:
-        """Of all stages."""
-        return sum(stage.steps for stage in self.stages)
-
-
-CURRICULUM: Final = (
-    # Places are the slowest to learn: cells are asked twice.
-    BaseRound((BaseStage(4, 600), BaseStage(8, 2400)), ("cell", *KINDS), 2e-3, 3.6e-4, "lookups"),
-    BaseRound(
-        (BaseStage(8, 900, questions=16),), (*KINDS, "count", "global"), 1e-3, 1e-4, "counts"
-    ),
-    BaseRound((BaseStage(12, 700, scenes=4, questions=16),), KINDS, 1e-3, 2e-4, "lookups"),
-    BaseRound((BaseStage(24, 350, scenes=3, questions=28),), KINDS, 1e-3, 2e-4, "lookups"),
-)
-"""To find one tile, on 16 tokens and then 64; to count, and to weigh all; then 144, then 576."""
+from domainformer.training.vision.packed_questions import IGNORED, PackedQuestions
 
 _SHOWN_TO: Final = {"lookups": (-1, slice(0, 2)), "counts": (-2, slice(2, 4))}
 """The layer and the heads that learn where an answer stands."""
-
-
-class _Steps(IterableDataset[list[Group]]):
-    """The scenes of each step, stage after stage."""
-
-    def __init__(self, wanted: BaseRound, seed: int) -> None:
-        self.wanted, self.seed = wanted, seed
-
-    def __iter__(self) -> Iterator[list[Group]]:
-        for stage in self.wanted.stages:
-            size = stage.steps * stage.scenes * stage.questions
-            drawn = TileQuestions(
-                size,
-                rows=stage.side,
-                columns=stage.side,
-                kinds=self.wanted.kinds,
-                seed=self.seed,
-                questions_per_scene=stage.questions,
-            )
-            for step in range(stage.steps):
-                first = step * stage.scenes
-                yield [drawn.group(scene) for scene in range(first, first + stage.scenes)]
 
 
 class _AnswerTrainer(Trainer):  # type: ignore[misc]
@@ -264,7 +187,7 @@ def _train_round(
     trainer = _AnswerTrainer(
         model,
         arguments,
-        train_dataset=_Steps(wanted, seed),
+        train_dataset=RoundSteps(wanted, seed),
         data_collator=lambda steps: collate(steps[0]),
         callbacks=[_Snapshots(wanted.stages, tokenizer, folder)],
     )

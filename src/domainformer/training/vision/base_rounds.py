@@ -1,0 +1,106 @@
+"""The curriculum of the experiment's base model: which grids, which questions, how fast."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from torch.utils.data import IterableDataset
+
+from domainformer.data.tile_questions import KINDS, TileQuestions
+from domainformer.errors import ConfigError
+from domainformer.training.vision.packed_questions import Group
+
+
+@dataclass(frozen=True)
+class BaseStage:
+    """Steps on one grid.
+
+    Args:
+        side: tiles along the side of the square grid.
+        steps: optimiser steps.
+        scenes: per step.
+        questions: per scene.
+    """
+
+    side: int
+    steps: int
+    scenes: int = 5
+    questions: int = 14
+
+
+@dataclass(frozen=True)
+class BaseRound:
+    """Stages that share an optimiser, and what attention is shown meanwhile.
+
+    Args:
+        stages: the grids, in order.
+        kinds: the kinds of question, in turn; one named twice is asked twice as often.
+        learning_rate: at the first step.
+        final_rate: at the last one, falling linearly.
+        shown: ``lookups`` or ``counts``: the questions for which two heads are shown where the
+            answer stands.
+    """
+
+    stages: tuple[BaseStage, ...]
+    kinds: tuple[str, ...]
+    learning_rate: float
+    final_rate: float
+    shown: Literal["lookups", "counts"]
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+CURRICULUM: Final = (
+    # Places are the slowest to learn: cells are asked twice.
+    BaseRound((BaseStage(4, 600), BaseStage(8, 2400)), ("cell", *KINDS), 2e-3, 3.6e-4, "lookups"),
+    BaseRound(
+        (BaseStage(8, 900, questions=16),), (*KINDS, "count", "global"), 1e-3, 1e-4, "counts"
+    ),
+    BaseRound((BaseStage(12, 700, scenes=4, questions=16),), KINDS, 1e-3, 2e-4, "lookups"),
+    BaseRound((BaseStage(24, 350, scenes=3, questions=28),), KINDS, 1e-3, 2e-4, "lookups"),
+)
+"""To find one tile, on 16 tokens and then 64; to count, and to weigh all; then 144, then 576."""
+
+
+def rounds_until(tokens: int) -> tuple[BaseRound, ...]:
+    """The rounds of the curriculum up to the last one on images of so many tokens.
+
+    Raises:
+        ConfigError: no round ends with such images.
+
+    Example:
+        >>> len(rounds_until(64)), len(rounds_until(576))
+        (2, 4)
+    """
+    ends = {each.stages[-1].side ** 2: number for number, each in enumerate(CURRICULUM, start=1)}
+    if tokens not in ends:
+        raise ConfigError(
+            f"the curriculum has no images of {tokens} tokens",
+            next_step=f"choose one of {', '.join(map(str, ends))}",
+        )
+    return CURRICULUM[: ends[tokens]]
+
+
+class RoundSteps(IterableDataset[list[Group]]):
+    """The scenes of each step, stage after stage."""
+
+    def __init__(self, wanted: BaseRound, seed: int) -> None:
+        self.wanted, self.seed = wanted, seed
+
+    def __iter__(self) -> Iterator[list[Group]]:
+        for stage in self.wanted.stages:
+            size = stage.steps * stage.scenes * stage.questions
+            drawn = TileQuestions(
+                size,
+                rows=stage.side,
+                columns=stage.side,
+                kinds=self.wanted.kinds,
+                seed=self.seed,
+                questions_per_scene=stage.questions,
+            )
+            for step in range(stage.steps):
+                first = step * stage.scenes
+                yield [drawn.group(scene) for scene in range(first, first + stage.scenes)]
