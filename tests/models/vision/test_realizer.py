@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -306,7 +307,7 @@ def test_options_cannot_replace_what_was_shortened(name):
             call(**maker(), options={name: torch.zeros(1)})
 
 
-@pytest.mark.parametrize("budget", [0, -1, 0.0, 1.5, [2, 0]])
+@pytest.mark.parametrize("budget", [0, -1, 0.0, 1.5, [2, 0], "1/4", True, float("nan"), [2, None]])
 def test_impossible_budgets_are_refused(budget):
     with pytest.raises(VisionError, match="is no budget"):
         resolve_budgets(budget, (4, 4))
@@ -315,6 +316,8 @@ def test_impossible_budgets_are_refused(budget):
 def test_a_budget_over_what_there_is_keeps_all():
     assert resolve_budgets(99, (4, 6)) == (4, 6)
     assert resolve_budgets(0.01, (4, 600)) == (1, 6)
+    assert resolve_budgets(torch.tensor([2, 3]), (4, 6)) == (2, 3)
+    assert resolve_budgets([np.float32(0.5), np.int64(3)], (4, 6)) == (2, 3)
 
 
 def test_unknown_position_policies_are_refused():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,23 +53,37 @@ def resolve_budgets(budgets: Budgets, counts: Sequence[int]) -> tuple[int, ...] 
     """
     if budgets is None:
         return None
-    each = [budgets] * len(counts) if isinstance(budgets, int | float) else list(budgets)
+    given: Any = budgets.tolist() if isinstance(budgets, Tensor) else budgets
+    many = isinstance(given, Iterable) and not isinstance(given, str)
+    each: list[Any] = list(given) if many else [given] * len(counts)
     if len(each) != len(counts):
         raise VisionError(
             f"there are {len(each)} budgets for {len(counts)} images",
             where="budgets",
             next_step="give one for all images, or one for each",
         )
-    wrong = [item for item in each if item <= 0 or (isinstance(item, float) and item > 1)]
+    wrong = [item for item in each if not _is_budget(item)]
     if wrong:
         raise VisionError(
-            f"{wrong[0]} is no budget",
+            f"{wrong[0]!r} is no budget",
             where="budgets",
             next_step="give a number of tokens from 1, or a share above 0 and up to 1.0",
         )
     pairs = zip(each, counts, strict=True)
-    tokens = [(round(item * k) if isinstance(item, float) else int(item), k) for item, k in pairs]
+    tokens = [(round(item * k) if _is_share(item) else int(item), k) for item, k in pairs]
     return tuple(min(max(item, 1), k) for item, k in tokens)
+
+
+def _is_budget(item: Any) -> bool:
+    """A number of tokens from 1, or a share above 0 and up to 1; NaN, texts and truths are not."""
+    if isinstance(item, bool) or not isinstance(item, numbers.Real):
+        return False
+    value = float(item)
+    return math.isfinite(value) and value > 0 and not (_is_share(item) and value > 1)
+
+
+def _is_share(item: Any) -> bool:
+    return not isinstance(item, numbers.Integral)
 
 
 def patch_grids(base: VisionBase, images: ImageTokens, device: torch.device) -> Tensor:
