@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from domainformer.artifacts import write_text
+from domainformer.errors import ConfigError
 from domainformer.reports import sections
 from domainformer.reports.collect import Collected, collect
 from domainformer.reports.language import language_page
@@ -19,6 +20,7 @@ from domainformer.schema import InferredSchema
 from domainformer.version import __version__
 
 REPORT_FILE = "report.html"
+_VISION_KIND = "vision"  # of the runs of `vision train`, whose page needs their model
 # Nothing may be loaded and nothing may run, whatever a category is called.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 # Pictures that lie in the page itself: still nothing is loaded.
@@ -61,11 +63,19 @@ def write_report(
 
     Raises:
         ArtifactError: The folder is no run, or a part of it is damaged.
+        ConfigError: It is the run of a compressor of image tokens, whose page another verb writes.
         FingerprintError: Parts of different runs were mixed.
         MissingExtraError: Altair or vl-convert is not installed (extra ``report``).
     """
     path = Path(run_dir) / REPORT_FILE
-    if read_run(run_dir).kind == LANGUAGE_KIND:
+    kind = read_run(run_dir).kind
+    if kind == _VISION_KIND:
+        raise ConfigError(
+            f"{run_dir} is the run of a compressor of image tokens",
+            why="its page shows answers, for which the model must be asked",
+            next_step=f"domainformer vision evaluate {run_dir} --baseline all --out {path}",
+        )
+    if kind == LANGUAGE_KIND:
         text = document(*language_page(run_dir))
     else:
         text = render(collect(run_dir, inferred=inferred, labels=labels))

@@ -61,6 +61,13 @@ def judge_vision(
         chosen[name] = other.eval().selector
     for name in _named(baselines, questions):
         chosen[name] = _made(name, opened)
+    told = [name for name, one in chosen.items() if getattr(one, "needs_budget", False)]
+    if told and all(budget is None for budget in budgets):
+        raise ConfigError(
+            f"{told[0]} has no dynamic budget, and no other is asked for",
+            where="--budget",
+            next_step="add a share or a number of tokens: --budget 1/9",
+        )
     if not chosen:
         raise ConfigError(
             "there is nothing to judge", next_step="give a compressor's folder, or a baseline"

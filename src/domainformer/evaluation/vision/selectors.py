@@ -46,7 +46,8 @@ def evaluate_selectors(
 
     Images are encoded once per batch, and a ranking baseline scores them once for all budgets; the
     full model answers every question too, as the selector ``full``. An answer counts if every
-    token of it is what greedy decoding would say. Selectors never see an answer: it has labels.
+    token of it is what greedy decoding would say. No query holds a token of an answer: those have
+    labels. (A selector of your own that reads ``request.inputs`` must leave them out by itself.)
 
     Args:
         model: the realizer (its position policy holds), the opened base, or the model itself, which
