@@ -13,7 +13,8 @@ from domainformer.config import dump_yaml
 from domainformer.errors import ConfigError
 from domainformer.models.vision import CompressorConfig, RelevanceCompressor, RelevanceRealizer
 from domainformer.reports.vision_picture import png
-from domainformer.training.vision import open_vision, read_questions
+from domainformer.run import start_run
+from domainformer.training.vision import VisionRunConfig, open_vision, read_questions
 
 HELPERS = Path(__file__).parents[1] / "training" / "vision" / "conftest.py"
 
@@ -162,8 +163,21 @@ def test_what_cannot_be_used_is_told(refused, place, tmp_path):
         "--model", place / "base", "--questions", place / "test.jsonl"
     )
     assert "there is no model to open" in evaluate("--questions", place / "test.jsonl")
+    assert "random has no dynamic budget" in evaluate(
+        place / "run", "--baseline", "random", "--budget", "dynamic"
+    )
+    moved = evaluate(place / "run", "--model", tmp_path / "moved")
+    assert "there is no model folder" in moved
+    assert "--model" in moved
     assert "holds no compressor" in evaluate(tmp_path)
     assert "there is no such folder" in evaluate(tmp_path / "none")
+
+
+def test_the_report_of_a_vision_run_is_written_by_another_verb(refused, tmp_path):
+    with start_run(str(tmp_path), "photos", kind="vision", config=VisionRunConfig()) as run:
+        told = refused("report", run.directory)
+    assert "domainformer vision evaluate" in told
+    assert "--out" in told
 
 
 @pytest.mark.parametrize(("text", "value"), [("1/9", 1 / 9), ("1.0", 1.0), ("1", 1), ("64", 64)])

@@ -13,13 +13,12 @@ from domainformer.errors import DataError, VisionError
 from domainformer.models.vision import ImageTokens, RelevanceRealizer, Selection
 from domainformer.models.vision.baselines import baseline
 from domainformer.reports.vision_picture import Panel, Sight
+from domainformer.training.trainer_parts import on_device
 from domainformer.training.vision import VisionCollator, pixels_of
+from domainformer.training.vision.examples import refuse_video
 
 Budget = int | float | None
 """Tokens to keep, a share of them up to 1.0, or None: the selector decides."""
-
-
-_VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 
 
 def check_image(path: Path) -> None:
@@ -30,13 +29,8 @@ def check_image(path: Path) -> None:
         VisionError: It is a video.
     """
     if not path.is_file():
-        raise DataError(f"there is no image {path}")
-    if path.suffix.lower() in _VIDEOS:
-        raise VisionError(
-            f"{path.name} is a video, and videos are not compressed",
-            why="budgets and positions are those of single images",
-            next_step="give a frame of it as an image",
-        )
+        raise DataError(f"there is no image {path}", next_step="check its name and folder")
+    refuse_video(path)
 
 
 def look(
@@ -67,7 +61,8 @@ def look(
     """
     if not budgets:
         raise VisionError("there is no budget to look at", next_step="give one, or None")
-    inputs = VisionCollator(processor, prompt=prompt, answers=False)([question])
+    collate = VisionCollator(processor, prompt=prompt, answers=False)
+    inputs = on_device(collate([question]), realizer.model)
     images = realizer.encode(**inputs)
     whole = RelevanceRealizer(realizer.model, baseline("everything"), route=realizer.base.route)
     said, _, full_length = _answer(whole, processor, inputs, images, None, max_new_tokens)

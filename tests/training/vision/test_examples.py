@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from domainformer.data.vision_questions import VisionQuestion
-from domainformer.errors import ConfigError, DataError
+from domainformer.errors import ConfigError, DataError, DomainformerError
 from domainformer.training.vision import (
     SOURCES,
     Split,
@@ -87,6 +87,38 @@ def test_files_that_are_none(folder):
     (folder / "bad.parquet").write_text("no table")
     with pytest.raises(DataError, match="cannot be read"):
         read_questions(folder / "bad.parquet")
+
+
+def test_what_is_wrong_teaches(folder):
+    def told(line):
+        with pytest.raises(DomainformerError) as caught:
+            read_questions(_write(folder, GOOD, line))
+        assert caught.value.where.endswith("questions.jsonl, line 2")
+        return str(caught.value)
+
+    assert "there are 'picture', 'question'" in told({"picture": "a.png", "question": "which ?"})
+    assert "name the columns image, question, answer" in told({"picture": "a.png"})
+    assert "fill in question, or leave" in told({**GOOD, "question": " "})
+    assert "data.images (train) or --images" in told({**GOOD, "image": "c.png"})
+    assert "clip.MP4 is a video" in told({**GOOD, "image": "clip.MP4"})
+
+
+def test_a_photo_stands_upright(folder):
+    from PIL import Image
+
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[0, 0] = 255
+    notes = Image.Exif()
+    notes[0x0112] = 6  # to be turned by a quarter, clockwise
+    Image.fromarray(picture).save(folder / "turned.png", exif=notes)
+    upright = pixels_of(VisionQuestion(folder / "turned.png", "which ?", "7"))
+    np.testing.assert_array_equal(upright, np.rot90(picture, -1))
+
+
+@pytest.mark.parametrize("image", ["a.png", None])
+def test_an_image_is_a_path_or_an_array(image):
+    with pytest.raises(DataError, match="a Path or an array"):
+        pixels_of(VisionQuestion(image, "which ?", "7"))
 
 
 def test_pictures_that_are_none(folder):

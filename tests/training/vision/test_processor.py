@@ -24,7 +24,7 @@ def test_a_folder_without_a_whole_processor_is_opened_of_its_halves(small, tmp_p
 def test_what_is_no_vision_language_model_is_refused(small, tmp_path):
     with pytest.raises(VisionError, match="no model"):
         open_base(VisionModelConfig())
-    with pytest.raises(VisionError, match="cannot be opened"):
+    with pytest.raises(VisionError, match="no model folder"):
         open_base(VisionModelConfig(name=str(tmp_path / "missing")))
     small.model().save_pretrained(tmp_path)
     with pytest.raises(VisionError, match="no processor"):

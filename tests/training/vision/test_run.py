@@ -1,5 +1,7 @@
 """Whole runs: what they leave, how they end after a kill, what they refuse."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,6 +17,9 @@ from domainformer.training.vision import (
     VisionLearner,
     VisionRunConfig,
     VisionTrainer,
+    building,
+    open_vision,
+    opening,
     train_vision,
 )
 from domainformer.training.vision.building import make_realizer
@@ -163,7 +168,7 @@ def test_a_run_killed_after_its_last_step_is_only_written_down(go, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(RelevanceRealizer, "save_pretrained", dying)
+        patch.setattr("domainformer.training.vision.run.save_adapter", dying)
         with pytest.raises(Killed):
             go("killed")
     resumed = go("killed", resume=True)
@@ -212,6 +217,26 @@ def test_features_change_nothing_but_the_time(go):
     first, second = weights(kept), weights(read)
     for name, value in first.items():
         torch.testing.assert_close(value, second[name], atol=1e-3, rtol=1e-3)
+
+
+def test_the_tower_reads_images_where_it_is(go, monkeypatch):
+    moved = []
+
+    def on_device(batch, model):
+        moved.append((set(batch), model.device.type))
+        return batch
+
+    monkeypatch.setattr(building, "on_device", on_device)
+    go()
+    assert moved
+    assert all("pixel_values" in names and place == "cpu" for names, place in moved)
+
+
+def test_an_adapter_alone_is_asked_as_it_was_trained(go, small, tmp_path, monkeypatch):
+    moved = shutil.copytree(go().adapter_dir, tmp_path / "elsewhere")
+    monkeypatch.setattr(opening, "open_base", lambda config: (small.model(), small.processor))
+    opened = open_vision(moved, model="here", device="cpu")
+    assert opened.config.model.prompt == small.prompt
 
 
 def test_training_goes_on_from_an_adapter(go, small, tmp_path):

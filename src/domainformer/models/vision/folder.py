@@ -12,6 +12,7 @@ Scores mean nothing upon other features, so that another base model is refused b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,21 @@ def base_facts(model: Any) -> dict[str, Any]:
     }
 
 
-def save_adapter(realizer: RelevanceRealizer, folder: Path, *, overwrite: bool = False) -> Path:
+def save_adapter(
+    realizer: RelevanceRealizer,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    asking: Mapping[str, Any] | None = None,
+) -> Path:
     """Write what is new of a realizer, whole or not at all.
 
     Args:
         realizer: with a :class:`RelevanceCompressor`.
         folder: to write.
         overwrite: replace an existing folder.
+        asking: plain values that say how questions were put in training (``prompt``): put
+            otherwise, the same question has other words to choose tokens by.
 
     Raises:
         VisionError: the selector is none that can be rebuilt from a folder.
@@ -95,6 +104,7 @@ def save_adapter(realizer: RelevanceRealizer, folder: Path, *, overwrite: bool =
         "base": base_facts(realizer.model),
         "positions": realizer.positions,
         "selector": selector.config.to_dict(),
+        "asking": dict(asking or {}),
     }
     weights = {name: value.contiguous() for name, value in selector.state_dict().items()}
     with staged_directory(folder, overwrite=overwrite, meta={"kind": KIND}) as staging:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from domainformer.artifacts import read_facts, verify_directory
 from domainformer.errors import ConfigError
-from domainformer.models.vision import CompressorConfig, RelevanceCompressor, RelevanceRealizer
+from domainformer.models.vision import (
+    CompressorConfig,
+    ImageTokens,
+    RelevanceCompressor,
+    RelevanceRealizer,
+)
 from domainformer.models.vision.capabilities import VisionBase
 from domainformer.models.vision.folder import FACTS as ADAPTER_FACTS
 from domainformer.models.vision.folder import KIND as ADAPTER_KIND
 from domainformer.models.vision.folder import VERSION as ADAPTER_VERSION
 from domainformer.models.vision.folder import WEIGHTS as ADAPTER_WEIGHTS
 from domainformer.training.plan import TrainPlan
+from domainformer.training.trainer_parts import on_device
 from domainformer.training.vision.collator import VisionCollator
 from domainformer.training.vision.config import VisionRunConfig, VisionTrainingConfig
 from domainformer.training.vision.rows import FeatureStore, VisionRows
@@ -98,10 +105,14 @@ def make_rows(
         raise ConfigError("there are no questions to train on", where="data")
     train_rows = VisionRows(split.train, collator, seed=training.seed)
     judged = VisionRows(split.validation, collator, seed=None)
+
+    def encode(**inputs: Any) -> ImageTokens:
+        return realizer.encode(**on_device(inputs, realizer.model))
+
     store = FeatureStore(training.cache_features, getattr(torch, training.feature_dtype))
     if training.cache_features:
         for name, rows in (("training", train_rows), ("validation", judged)):
-            fits = rows.cache(realizer.encode, store)
+            fits = rows.cache(encode, store)
             tell(
                 f"features of {name}: {store.size:,.0f} MB in all"
                 if fits

@@ -99,9 +99,14 @@ class VisionCollator:
         for name in ("question", "answer") if self.answers else ("question",):
             if not getattr(question, name).strip():
                 raise VisionError(
-                    f"an empty {name} cannot be learned from",
+                    f"the {name} is empty",
                     where=f"question {question.question!r}, answer {question.answer!r}",
-                    next_step="leave the example out",
+                    why="a selector has nothing to choose image tokens for"
+                    if name == "question"
+                    else "there is nothing to learn from or to compare with",
+                    next_step="ask something about the image, or leave the example out"
+                    if name == "question"
+                    else "leave the example out",
                 )
         made = self.processor(
             images=[pixels_of(question)], text=[self.ask(question.question)], return_tensors="pt"

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from domainformer.data.vision_questions import VisionQuestion
-from domainformer.errors import DataError, MissingExtraError
+from domainformer.errors import DataError, MissingExtraError, VisionError
 
 _REQUIRED = ("image", "question", "answer")
+_VIDEOS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
 
 
 def read_questions(
@@ -34,6 +35,7 @@ def read_questions(
     Raises:
         DataError: The file is missing or empty, or a line is not a question; line and column are
             named.
+        VisionError: A line names a video.
 
     Example:
         >>> import tempfile
@@ -47,7 +49,11 @@ def read_questions(
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"there is no file {path}", next_step="check data.train, data.validation")
+        raise DataError(
+            f"there is no file {path}",
+            next_step="name a JSONL or Parquet file with image, question and answer; a relative "
+            "path starts from where you are",
+        )
     root = path.parent if images is None else Path(images)
     found = tuple(
         _question(values, root, f"{path}, line {number}") for number, values in _rows(path)
@@ -96,15 +102,43 @@ def _question(values: Any, root: Path, where: str) -> VisionQuestion:
         value = values.get(key)
         if not isinstance(value, str) or not value.strip():
             raise DataError(
-                f"a question needs {key}", where=where, why=f"found {value!r}, not a text"
+                f"a question needs {key}",
+                where=where,
+                why=f"found {value!r}, not a text that says something"
+                if key in values
+                else f"there are {', '.join(map(repr, values))}",
+                next_step=f"name the columns {', '.join(_REQUIRED)}"
+                if key not in values
+                else f"fill in {key}, or leave the example out",
             )
     image = root / values["image"]
+    refuse_video(image, where=where)
     if not image.is_file():
-        raise DataError(f"there is no image {image}", where=where)
+        raise DataError(
+            f"there is no image {image}",
+            where=where,
+            next_step="relative paths start from the file's own folder; name another as "
+            "data.images (train) or --images (evaluate)",
+        )
     kind = values.get("kind")
     if kind is not None and not isinstance(kind, str):
         raise DataError("kind is a text", where=where, why=f"found {kind!r}")
     return VisionQuestion(image, values["question"], values["answer"], kind or "question")
+
+
+def refuse_video(path: Path, *, where: str | None = None) -> None:
+    """Say that videos are not compressed, where a file is one by its name.
+
+    Raises:
+        VisionError: It is.
+    """
+    if path.suffix.lower() in _VIDEOS:
+        raise VisionError(
+            f"{path.name} is a video, and videos are not compressed",
+            where=where,
+            why="budgets and positions are those of single images",
+            next_step="give a frame of it as an image",
+        )
 
 
 def pixels_of(question: VisionQuestion) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -117,6 +151,13 @@ def pixels_of(question: VisionQuestion) -> np.ndarray[Any, np.dtype[np.uint8]]:
     image = question.image
     if isinstance(image, Path):
         return _read_image(image)
+    if not isinstance(image, np.ndarray):
+        raise DataError(
+            "an image is a Path or an array",
+            where=f"the question {question.question!r}",
+            why=f"found {type(image).__name__}",
+            next_step="give pathlib.Path(...), or numpy.asarray(picture.convert('RGB'))",
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise DataError(
             "an image is [height, width, 3] of uint8",
@@ -128,14 +169,19 @@ def pixels_of(question: VisionQuestion) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 def _read_image(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise MissingExtraError("pillow", extra="vision", purpose="reading images") from error
     try:
         with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))
+            # A photo is stored as the sensor lay; its upright way is a note beside the pixels.
+            return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is no image", why=str(error)) from error
+        raise DataError(
+            f"{path} is no image",
+            why=str(error),
+            next_step="give a picture that pillow opens: PNG, JPEG, WebP, …",
+        ) from error
 
 
 def questions_fingerprint(questions: Iterable[VisionQuestion]) -> str:

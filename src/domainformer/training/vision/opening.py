@@ -14,6 +14,7 @@ from domainformer.errors import ArtifactError, ConfigError, VisionError
 from domainformer.models.vision import RelevanceRealizer
 from domainformer.models.vision.baselines import baseline
 from domainformer.models.vision.folder import FACTS, KIND, VERSION
+from domainformer.training.plan import device as resolve_device
 from domainformer.training.vision.config import VisionModelConfig, VisionRunConfig
 from domainformer.training.vision.examples import read_questions
 from domainformer.training.vision.processor import open_base
@@ -30,7 +31,7 @@ class OpenedVision:
     Args:
         realizer: with the learned compressor; without a folder, with every token kept.
         processor: of the model.
-        config: of the run; that of a bare adapter folder names the model alone.
+        config: of the run; that of a bare adapter folder tells the model and how it is asked.
         learned: whether the realizer's selector is a learned one.
     """
 
@@ -67,15 +68,19 @@ class OpenedVision:
         return found
 
 
-def open_vision(folder: str | Path | None = None, *, model: str | None = None) -> OpenedVision:
+def open_vision(
+    folder: str | Path | None = None, *, model: str | None = None, device: str = "auto"
+) -> OpenedVision:
     """Open a run folder, an adapter folder, or a model by itself.
 
     Args:
         folder: of ``train_vision`` or of ``RelevanceRealizer.save_pretrained``; None: the model
             without a compressor.
         model: the base model's folder or name, where it lies elsewhere by now.
+        device: ``cpu``, ``cuda`` or ``mps``; ``auto``: a GPU if there is one.
 
     Raises:
+        ConfigError: There is no such device on this machine.
         ArtifactError: The folder is neither a run nor an adapter, or damaged.
         FingerprintError: The compressor was trained upon another model.
         VisionError: The model cannot be opened, or is not named anywhere.
@@ -90,13 +95,14 @@ def open_vision(folder: str | Path | None = None, *, model: str | None = None) -
             why=None if adapter is None else "the model that it was trained upon had no name",
             next_step="name its folder, or a model of the Hub",
         )
+    place = resolve_device(device)
     opened, processor = open_base(named)
     if adapter is None:
         realizer = RelevanceRealizer(opened, baseline("everything"))
     else:
         realizer = RelevanceRealizer.from_pretrained(adapter, model=opened)
     config = config.model_copy(update={"model": named})
-    return OpenedVision(realizer.eval(), processor, config, learned=adapter is not None)
+    return OpenedVision(realizer.to(place).eval(), processor, config, learned=adapter is not None)
 
 
 def adapter_of(folder: Path) -> Path:
@@ -124,8 +130,8 @@ def _config(adapter: Path) -> VisionRunConfig:
     beside = adapter.parent / _CONFIG
     if adapter.name == _ADAPTER and beside.is_file():
         return load_config(VisionRunConfig, beside, [])
-    base = facts["base"]
-    model = VisionModelConfig(name=base["name"], revision=base["revision"])
+    base, asking = facts["base"], facts.get("asking") or {}
+    model = VisionModelConfig(name=base["name"], revision=base["revision"], **asking)
     return VisionRunConfig(model=model)
 
 

@@ -8,6 +8,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,6 +93,13 @@ def open_base(config: VisionModelConfig) -> tuple[PreTrainedModel, Any]:
             "there is no model to compress the images of",
             where="model.name",
             next_step="name a folder or a model of the Hub",
+        )
+    if config.name.startswith((".", "/", "~")) and not Path(config.name).is_dir():
+        raise VisionError(
+            f"there is no model folder {config.name}",
+            where="model.name",
+            why=None if Path(config.name).is_absolute() else f"seen from {Path.cwd()}",
+            next_step="name it as it lies now: model.name=… (train), --model … (use)",
         )
     try:
         model = AutoModelForImageTextToText.from_pretrained(config.name, revision=config.revision)

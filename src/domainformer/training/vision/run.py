@@ -23,7 +23,7 @@ from torch import nn
 
 from domainformer.errors import ConfigError, FingerprintError
 from domainformer.models.vision import RelevanceRealizer
-from domainformer.models.vision.folder import base_facts
+from domainformer.models.vision.folder import base_facts, save_adapter
 from domainformer.run import Run, RunRecord
 from domainformer.training.optimizer import count
 from domainformer.training.plan import device
@@ -118,7 +118,8 @@ def train_vision(
         )
         rows = make_rows(split, collator, realizer, training, tell)
         metrics = _train(run, config, realizer, split, rows)
-        realizer.save_pretrained(run.directory / ADAPTER, overwrite=True)
+        asking = config.model.model_dump(include={"prompt", "end_of_answer"})
+        save_adapter(realizer, run.directory / ADAPTER, overwrite=True, asking=asking)
         run.finish(metrics)
     return _result(run)
 
