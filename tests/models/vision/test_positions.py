@@ -1,12 +1,14 @@
+from functools import wraps
+
 import pytest
 import torch
 
 from domainformer.errors import VisionError
 from domainformer.models.vision import RelevanceRealizer, VisionBase
-from domainformer.models.vision.positions import shorten_positions
+from domainformer.models.vision.positions import grid_positions, shorten_positions
 
 from .oracles import RandomTokens, full_positions
-from .tiny import FAMILIES, tiny
+from .tiny import FAMILIES, IMAGE, PAD, tiny
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -111,3 +113,95 @@ def test_original_positions_are_gathered_and_the_text_row_has_no_gap():
     assert compact[:, 0].tolist() == [[0, 0, 1, 2]] * 4
     one = shorten_positions(full[1], columns, mask, "original")
     assert one.tolist() == [[0, 6, 8, 11]]
+
+
+def batch_of(images, tokens=(("t", 2), (2, 3), ("t", 1), (4, 2), ("t", 3)), pads=(0, 4), side=0):
+    """Rows of text and image grids as ids, mask and grids; every row the same, padded otherwise."""
+    rows, masks, thw = [], [], []
+    for pad in pads:
+        row = [
+            token
+            for what, size in tokens
+            for token in ([7] * size if what == "t" else [images] * (what * size))
+        ]
+        thw += [[1, 2 * what, 2 * size] for what, size in tokens if what != "t"]
+        filling = [PAD] * pad
+        rest = [PAD] * (max(pads) - pad)
+        rows.append(filling + row + rest if side == 0 else row + filling + rest)
+        ones = [1] * len(row)
+        zeros, others = [0] * pad, [0] * (max(pads) - pad)
+        masks.append(zeros + ones + others if side == 0 else ones + zeros + others)
+    return torch.tensor(rows), torch.tensor(masks), torch.tensor(thw)
+
+
+ARRANGED = (
+    {"pads": (0,)},
+    {},
+    {"side": 1},
+    {"tokens": ((1, 5), ("t", 2), (3, 3), ("t", 1)), "pads": (3, 0, 1)},
+    {"tokens": (("t", 4), (2, 2)), "pads": (0, 2)},  # ends in an image
+)
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "llava"])
+@pytest.mark.parametrize("arranged", ARRANGED)
+def test_positions_of_a_batch_at_once_are_the_models_own(family, arranged):
+    model, _ = tiny(family)
+    base = VisionBase.probe(model)
+    ids, mask, thw = batch_of(base.image_token_id, **arranged)
+    given = {"input_ids": ids, "attention_mask": mask, "image_grid_thw": thw}
+    expected = full_positions(model, given | {"mm_token_type_ids": (ids == IMAGE).long()})
+    for _ in range(2):  # asked, then computed
+        assert torch.equal(base.rope_positions(ids, mask, thw), expected)
+    ends = (ids == IMAGE).long().flatten()
+    ends = torch.tensor(
+        [i + 1 for i in range(len(ends)) if ends[i] and (i + 1 == len(ends) or not ends[i + 1])]
+    )
+    grids = [(h // 2, w // 2) for _, h, w in thw.tolist()]
+    found = grid_positions(mask, (ids == IMAGE).long(), ends, grids)
+    assert torch.equal(found, expected[1:])
+
+
+def test_the_model_is_asked_once_per_grid_and_believed_where_it_differs(monkeypatch):
+    model, _ = tiny("qwen2_vl")
+    base = VisionBase.probe(model)
+    own, calls = model.model.get_rope_index, []
+
+    @wraps(own)
+    def counted(*args, **given):
+        calls.append(1)
+        return own(*args, **given)
+
+    monkeypatch.setattr(model.model, "get_rope_index", counted, raising=False)
+    small = batch_of(base.image_token_id)
+    first = base.rope_positions(*small)
+    assert torch.equal(base.rope_positions(*small), first)
+    assert len(calls) == 1
+    last = batch_of(base.image_token_id, tokens=(("t", 1), (2, 5)), pads=(0,))
+    for _ in range(2):  # nothing follows the image, so that nothing is learned of it
+        base.rope_positions(*last)
+    assert len(calls) == 3
+
+    @wraps(own)
+    def otherwise(*args, **given):
+        axes, deltas = counted(*args, **given)
+        return axes * 2, deltas
+
+    monkeypatch.setattr(model.model, "get_rope_index", otherwise, raising=False)
+    ids, mask, thw = batch_of(base.image_token_id, (("t", 1), (5, 2), ("t", 1)), pads=(0,))
+    expected = 2 * own(ids, (ids == IMAGE).long(), thw, attention_mask=mask)[0]
+    for _ in range(2):
+        assert torch.equal(base.rope_positions(ids, mask, thw)[1:], expected)
+    assert len(calls) == 5
+
+
+def test_several_frames_are_left_to_the_model():
+    model, _ = tiny("qwen2_vl")
+    base = VisionBase.probe(model)
+    ids = torch.tensor([[7] + [IMAGE] * 8 + [7]])
+    thw = torch.tensor([[2, 4, 4]])
+    mask = torch.ones_like(ids)
+    given = {"input_ids": ids, "attention_mask": mask, "image_grid_thw": thw}
+    expected = full_positions(model, given | {"mm_token_type_ids": (ids == IMAGE).long()})
+    for _ in range(2):
+        assert torch.equal(base.rope_positions(ids, mask, thw), expected)

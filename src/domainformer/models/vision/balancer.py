@@ -107,23 +107,21 @@ class TensionBalancer(nn.Module):
                 next_step="give [..., scorers, tokens]",
             )
         leading, tokens = scores.shape[:-2], scores.shape[-1]
-        if mask is None:
-            mask = torch.ones_like(scores[..., 0, :], dtype=torch.bool)
         asked = self._summary(query, query_mask).expand(*leading, -1)
         weights = self.mixing(asked).float().softmax(-1)
         scale, bias = self.scale_and_bias(asked).float().split(1, dim=-1)
-        known = standardise(scores.float(), mask.unsqueeze(-2))
+        known = standardise(scores.float(), None if mask is None else mask.unsqueeze(-2))
         mixed = (weights.unsqueeze(-2) @ known).squeeze(-2)
-        balanced = (scale.tanh().exp() * mixed + bias).masked_fill(~mask, 0.0)
+        balanced = scale.tanh().exp() * mixed + bias
+        if mask is not None:
+            balanced = balanced.masked_fill(~mask, 0.0)
         return Balanced(balanced.reshape(*leading, tokens), weights)
 
     def _summary(self, query: Tensor, query_mask: Tensor | None) -> Tensor:
         """One vector of the question, ``[..., width]``."""
         if self.constant is not None:
             query, query_mask = self.constant.expand(*query.shape[:-2], 1, -1), None
-        if query_mask is None:
-            query_mask = torch.ones(query.shape[:-1], dtype=torch.bool, device=query.device)
         words = self.words(query).reshape(-1, query.shape[-2], self.importance.in_features)
-        query_mask = query_mask.reshape(words.shape[:2])
+        query_mask = None if query_mask is None else query_mask.reshape(words.shape[:2])
         pooled = importance_pool(words, self.importance(words), query_mask)
         return pooled.reshape(*query.shape[:-2], -1)

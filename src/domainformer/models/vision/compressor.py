@@ -17,6 +17,7 @@ from domainformer.models.vision.budget import BudgetCalculator, BudgetRule
 from domainformer.models.vision.coupling import CouplingScorer
 from domainformer.models.vision.layout import TokenLayout, pad
 from domainformer.models.vision.merging import merge_dropped
+from domainformer.models.vision.reading import read_together
 from domainformer.models.vision.request import CompressionRequest, Selection
 from domainformer.models.vision.scorers import InformationScorer, SalienceScorer, Scorer
 
@@ -190,14 +191,12 @@ class RelevanceCompressor(nn.Module):
         parameter = self.balancer.mixing.weight
         device, dtype = parameter.device, parameter.dtype
         features, _ = pad([each.to(device, dtype) for each in request.images.features])
-        queries, query_mask = pad([each.to(device, dtype) for each in request.queries])
+        queries, padding = pad([each.to(device, dtype) for each in request.queries])
+        query_mask = None if len({len(each) for each in request.queries}) == 1 else padding
         layout = TokenLayout.of_grids(tuple(request.images.grids), device)
-        known = [
-            scorer.score(features, queries, query_mask, layout).float()
-            for scorer in self._scorers()
-        ]
+        known = self._known(features, queries, query_mask, layout)
         balanced = self.balancer(
-            torch.stack(known, dim=1), queries, mask=layout.mask, query_mask=query_mask
+            torch.stack(known, dim=1), queries, mask=layout.padding_mask, query_mask=query_mask
         )
         counts = request.images.counts
         scores = tuple(row[:count] for row, count in zip(balanced.scores, counts, strict=True))
@@ -231,6 +230,21 @@ class RelevanceCompressor(nn.Module):
             kept = self.config.allocator(scored.scores, budgets)
         features, deepstack = self._merged(request, kept) if self.config.merge else (None, None)
         return Selection(kept, features, deepstack, scored.scores, scored.mixing)
+
+    def _known(
+        self, features: Tensor, queries: Tensor, query_mask: Tensor | None, layout: TokenLayout
+    ) -> list[Tensor]:
+        """What each scorer says, ``[N, K]``; without gradient they read in one product."""
+        scorers = self._scorers()
+        reads = [each.reads() for each in scorers]
+        read = read_together(features, [one for each in reads for one in each])
+        if read is None:
+            return [each.score(features, queries, query_mask, layout).float() for each in scorers]
+        parts = iter(read)
+        return [
+            scorer.judge([next(parts) for _ in each], queries, query_mask, layout)
+            for scorer, each in zip(scorers, reads, strict=True)
+        ]
 
     def _scorers(self) -> list[Scorer]:
         return [scorer for scorer in self.scorers.values() if isinstance(scorer, Scorer)]

@@ -5,12 +5,17 @@ Shape legend: N images, K tokens, D features, Q words, E query features, W width
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from domainformer.errors import ConfigError
 from domainformer.models.vision.layout import CENTRE, OFFSETS, TokenLayout, standardise
+from domainformer.models.vision.reading import Normed, Read
 from domainformer.models.vision.scorers import Scorer
 
 
@@ -29,6 +34,19 @@ def sinusoids(positions: Tensor, width: int, longest: float = 100.0) -> Tensor:
     rates = longest ** -(torch.arange(0, width, 2, device=positions.device) / width)
     angles = positions.unsqueeze(-1) * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def place_table(count: int, width: int, like: Tensor) -> Tensor:
+    """The :func:`sinusoids` of 0, 1, 2, …, ``[count, width]``, on the device and of the type."""
+    room = max(64, 1 << (count - 1).bit_length())  # questions of all lengths share few tables
+    return _place_table(room, width, like.device, like.dtype)[:count]
+
+
+@lru_cache(maxsize=16)
+def _place_table(count: int, width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    # As with layouts: a table first asked for in inference must serve a training, too.
+    with torch.inference_mode(False):
+        return sinusoids(torch.arange(count, device=device), width).to(dtype)
 
 
 class QueryEncoder(nn.Module):
@@ -60,24 +78,32 @@ class QueryEncoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, query_NQE: Tensor, query_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoded words and their mask; a question of padding alone has one empty word."""
+    def forward(self, query_NQE: Tensor, query_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The encoded words and their mask; a question of padding alone has one empty word.
+
+        Args:
+            query_NQE: the words.
+            query_mask: ``[N, Q]`` bool, False on padding; None: there is none.
+        """
         if self.constant is not None:
-            query_NQE = self.constant.expand(len(query_NQE), 1, -1)
-            query_mask = query_mask.new_ones(len(query_NQE), 1)
-        words = self.project(query_NQE).masked_fill(~query_mask.unsqueeze(-1), 0.0)
-        place = torch.arange(words.shape[1], device=words.device)
-        x_NQW = words + sinusoids(place, self.width).to(words) + self.previous(_shifted(words))
+            query_NQE, query_mask = self.constant.expand(len(query_NQE), 1, -1), None
+        words = self.project(query_NQE)
+        if query_mask is not None:
+            words = words.masked_fill(~query_mask.unsqueeze(-1), 0.0)
+        places = place_table(words.shape[1], self.width, words)
+        x_NQW = words + places + self.previous(_shifted(words))
         x_NQW = x_NQW + self._attend(self.attention_norm(x_NQW), query_mask)
         return self.norm(x_NQW + self.mlp(x_NQW)), query_mask
 
-    def _attend(self, x_NQW: Tensor, query_mask: Tensor) -> Tensor:
+    def _attend(self, x_NQW: Tensor, query_mask: Tensor | None) -> Tensor:
         count, words, width = x_NQW.shape
         parts = self.query_key_value(x_NQW).view(count, words, 3, self.heads, -1)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        # Without this a question of padding alone would divide zero by zero.
-        seen = query_mask | ~query_mask.any(-1, keepdim=True)
-        mixed = F.scaled_dot_product_attention(query, key, value, seen[:, None, None, :])
+        seen = None
+        if query_mask is not None:
+            # Without this a question of padding alone would divide zero by zero.
+            seen = (query_mask | ~query_mask.any(-1, keepdim=True))[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(query, key, value, seen)
         return self.attention_output(mixed.transpose(1, 2).reshape(count, words, width))
 
 
@@ -86,11 +112,12 @@ def _shifted(words: Tensor) -> Tensor:
     return F.pad(words[:, :-1], (0, 0, 1, 0))
 
 
-def importance_pool(x_NQW: Tensor, logits_NQH: Tensor, query_mask: Tensor) -> Tensor:
+def importance_pool(x_NQW: Tensor, logits_NQH: Tensor, query_mask: Tensor | None) -> Tensor:
     """One mean of the words per head, weighted by a softmax of ``logits``: ``[N, H, W]``."""
-    floor = torch.finfo(logits_NQH.dtype).min
-    weights = logits_NQH.masked_fill(~query_mask.unsqueeze(-1), floor).softmax(dim=1)
-    return weights.mT @ x_NQW
+    if query_mask is not None:
+        floor = torch.finfo(logits_NQH.dtype).min
+        logits_NQH = logits_NQH.masked_fill(~query_mask.unsqueeze(-1), floor)
+    return logits_NQH.softmax(dim=1).mT @ x_NQW
 
 
 class CouplingScorer(Scorer):
@@ -160,28 +187,52 @@ class CouplingScorer(Scorer):
             self.kernel.bias.zero_()
             self.kernel.bias[CENTRE] = 1.0
 
-    def score(
-        self, features_NKD: Tensor, query_NQE: Tensor, query_mask: Tensor, layout: TokenLayout
+    def reads(self) -> list[Read]:
+        """See the class."""
+        norm, linear = self.feature_projection
+        return [Normed(norm, linear)]
+
+    def judge(
+        self,
+        read: Sequence[Tensor],
+        query_NQE: Tensor,
+        query_mask: Tensor | None,
+        layout: TokenLayout,
     ) -> Tensor:
         """See the class."""
         x_NQW, query_mask = self.query_encoder(query_NQE, query_mask)
         pooled = importance_pool(x_NQW, self.importance(x_NQW), query_mask)  # [N, H + 1, W]
-        tokens_NKW = self.tokens(features_NKD, layout)
         # U_h is linear, so the words are averaged before it: one vector per head, not per word.
         asked = self._per_head(pooled[:, :-1])
         scale = (self.width / self.heads) ** 0.5
         # W_h f · u = f · Wᵀ_h u: the one question is projected, and not its hundreds of tokens.
         wanted = asked @ self.token_heads.weight / scale
-        matches = (tokens_NKW @ wanted.unsqueeze(-1)).squeeze(-1)
-        return self.shift(standardise(matches, layout.mask), pooled[:, -1], layout)
+        matches = self._matches(self._placed(read[0], layout), wanted.unsqueeze(-1))
+        return self.shift(standardise(matches, layout.padding_mask), pooled[:, -1], layout)
 
     def tokens(self, features_NKD: Tensor, layout: TokenLayout) -> Tensor:
         """Features that know their row and column, ``[N, K, W]``."""
-        x_NKW = self.feature_projection(features_NKD)
-        row, column = sinusoids(layout.positions, self.width).to(x_NKW).unbind(-2)
-        x_NKW = x_NKW + self.row_projection(row) + self.column_projection(column)
+        x_NKW = self._placed(self.feature_projection(features_NKD), layout)
         out: Tensor = x_NKW + self.token_mlp(x_NKW)
         return out
+
+    def _placed(self, x_NKW: Tensor, layout: TokenLayout) -> Tensor:
+        """Projected features and where they stand; a place is projected once, not per token."""
+        places = place_table(layout.extent, self.width, x_NKW)
+        rows, columns = self.row_projection(places), self.column_projection(places)
+        if layout.grid is not None:
+            height, width = layout.grid
+            grid = (rows[:height, None] + columns[None, :width]).flatten(0, 1)
+            return x_NKW + grid.to(x_NKW.dtype)
+        row, column = layout.positions.unbind(-1)
+        return x_NKW + rows[row] + columns[column]
+
+    def _matches(self, x_NKW: Tensor, wanted_NW1: Tensor) -> Tensor:
+        """``tokens · wanted``, ``[N, K]``; the last layer turns to the one question instead."""
+        norm, widen, gelu, narrow = self.token_mlp
+        last = cast("nn.Linear", narrow)
+        matches = x_NKW @ wanted_NW1 + gelu(widen(norm(x_NKW))) @ (last.weight.mT @ wanted_NW1)
+        return matches.squeeze(-1) + last.bias @ wanted_NW1
 
     def shift(self, scores_NK: Tensor, asked_NW: Tensor, layout: TokenLayout) -> Tensor:
         """Each score becomes a sum over its 3×3, weighted by the question's kernel."""

@@ -38,6 +38,7 @@ class TokenLayout:
         neighbours: ``[N, K, 9]`` int64, the token at each of :data:`OFFSETS`.
         has_neighbour: ``[N, K, 9]`` bool, False beyond the edge of the image's own grid.
         extent: above every row and every column.
+        grid: of every image, where all have the same one; then nothing is padded.
     """
 
     mask: Tensor
@@ -45,9 +46,16 @@ class TokenLayout:
     neighbours: Tensor
     has_neighbour: Tensor
     extent: int
+    grid: Grid | None = None
 
     @classmethod
-    def of(cls, mask: Tensor, positions: Tensor, extent: int | None = None) -> TokenLayout:
+    def of(
+        cls,
+        mask: Tensor,
+        positions: Tensor,
+        extent: int | None = None,
+        grid: Grid | None = None,
+    ) -> TokenLayout:
         """Find the neighbours from ``positions``; no value is read back from the device."""
         present = mask.unsqueeze(-1)
         size = (positions * present).amax(dim=1)[:, None, None, :] + 1  # [N, 1, 1, 2]
@@ -56,7 +64,7 @@ class TokenLayout:
         inside = ((moved >= 0) & (moved < size)).all(-1) & present
         index = moved[..., 0] * size[..., 1] + moved[..., 1]
         extent = mask.shape[1] if extent is None else extent
-        return cls(mask, positions, index.masked_fill(~inside, 0), inside, extent)
+        return cls(mask, positions, index.masked_fill(~inside, 0), inside, extent, grid)
 
     @classmethod
     def of_grids(cls, grids: tuple[Grid, ...], device: torch.device) -> TokenLayout:
@@ -69,11 +77,25 @@ class TokenLayout:
         return self.has_neighbour.sum(-1, keepdim=True).clamp_min(1)
 
     @cached_property
+    def padding_mask(self) -> Tensor | None:
+        """The mask, or None where no image is padded."""
+        return self.mask if self.grid is None else None
+
+    @cached_property
     def _rows(self) -> Tensor:
         """``[N · K · 9]`` into the tokens of all images in a row, and one behind them for none."""
         images, tokens = self.mask.shape
         first = tokens * torch.arange(images, device=self.mask.device)[:, None, None]
         return (self.neighbours + first).masked_fill(~self.has_neighbour, images * tokens).flatten()
+
+    def mean_around(self, values_NKC: Tensor) -> Tensor:
+        """The mean of each token's 3×3, as far as it lies on the grid: ``[N, K, C]``."""
+        if self.grid is None:
+            return self.around(values_NKC).sum(2) / self.neighbour_counts
+        # Channels stay last in memory, so that one pooling reads whole rows and copies nothing.
+        maps = values_NKC.unflatten(1, self.grid).permute(0, 3, 1, 2)
+        means = F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
+        return means.permute(0, 2, 3, 1).flatten(1, 2)
 
     def around(self, values: Tensor) -> Tensor:
         """The values ``[N, K]`` or ``[N, K, C]`` of each token's 3×3, zero beyond the edge."""
@@ -88,7 +110,8 @@ def _layout_of_grids(grids: tuple[Grid, ...], device: torch.device) -> TokenLayo
     # What is remembered must serve a training, too, also where it is first asked for in inference.
     with torch.inference_mode(False):
         positions, mask = pad([raster_positions(grid, device) for grid in grids])
-        layout = TokenLayout.of(mask, positions, extent=max(max(grid) for grid in grids))
+        same = grids[0] if len(set(grids)) == 1 else None
+        layout = TokenLayout.of(mask, positions, max(max(grid) for grid in grids), same)
         _ = layout.neighbour_counts, layout._rows
         return layout
 
@@ -143,18 +166,20 @@ def batch_layout(
     return TokenLayout.of(mask, positions)
 
 
-def standardise(scores: Tensor, mask: Tensor, epsilon: float = 1e-6) -> Tensor:
+def standardise(scores: Tensor, mask: Tensor | None, epsilon: float = 1e-6) -> Tensor:
     """Scores with mean 0 and variance 1 over the tokens of their own image; padding becomes 0.
 
     Args:
         scores: ``[..., K]``.
-        mask: ``[..., K]`` bool, True where there is a token.
+        mask: ``[..., K]`` bool, True where there is a token; None: everywhere.
         epsilon: added to the variance; an image whose scores are all equal stays at 0.
 
     Example:
         >>> standardise(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).round()
         tensor([-1.,  1.,  0.])
     """
+    if mask is None:
+        return F.layer_norm(scores, scores.shape[-1:], eps=epsilon)
     count = mask.sum(-1, keepdim=True).clamp_min(1)
     mean = scores.masked_fill(~mask, 0.0).sum(-1, keepdim=True) / count
     centred = (scores - mean).masked_fill(~mask, 0.0)

@@ -17,19 +17,28 @@ positions ruin that (grounding falls from 56 to 15 in a published comparison).
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from domainformer.errors import VisionError
+from domainformer.models.vision.layout import raster_positions
+from domainformer.models.vision.request import Grid
 
 if TYPE_CHECKING:
     from domainformer.models.vision.capabilities import VisionBase
 
 Positions = Literal["original", "compact"]
 """The policy: gathered from the full sequence, or counted anew."""
+
+_agreed: WeakKeyDictionary[Any, set[tuple[Grid, bool]]] = WeakKeyDictionary()
+"""Per model, the grids (and whether beside padding) that it was seen to place as
+:func:`grid_positions` does. What it places in another way, it is asked for each time."""
 
 
 def check_policy(positions: str) -> None:
@@ -66,7 +75,30 @@ def rope_positions(
     if not base.mrope:
         return text
     images = (input_ids == base.image_token_id).long()
-    _check_grids(base, input_ids, attention_mask, images, image_grid_thw)
+    starts, ends = _runs(images)
+    grids = _check_grids(base, attention_mask, images, ends - starts, image_grid_thw)
+    padded = bool((attention_mask == 0).any())
+    asked = {(grid, padded) for grid in grids}
+    agreed = _agreed.setdefault(base.rope_owner, set())
+    if asked and asked <= agreed:
+        return torch.cat([text[None], grid_positions(attention_mask, images, ends, grids)])
+    axes = _model_positions(base, input_ids, attention_mask, images, image_grid_thw)
+    # What follows an image tells how far it moved on: one at the end would vouch for too much.
+    followed = not bool(images.gather(-1, text.argmax(-1, keepdim=True)).any())
+    if grids and followed and axes.dtype == torch.long:
+        ours = grid_positions(attention_mask, images, ends, grids)
+        agreed.update(asked if torch.equal(ours, axes) else ())
+    return torch.cat([text[None].to(axes.dtype), axes])
+
+
+def _model_positions(
+    base: VisionBase,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    images: Tensor,
+    image_grid_thw: Tensor | None,
+) -> Tensor:
+    """``[3, B, S]`` by the model's own function."""
     function = base.rope_owner.get_rope_index
     given = {
         "input_ids": input_ids,
@@ -76,8 +108,43 @@ def rope_positions(
     }
     known = inspect.signature(function).parameters
     # Pure arithmetic on the ids: model.rope_deltas, the state of an earlier call, is not read.
-    axes = function(**{name: value for name, value in given.items() if name in known})[0]
-    return torch.cat([text[None].to(axes.dtype), axes])
+    axes: Tensor = function(**{name: value for name, value in given.items() if name in known})[0]
+    return axes
+
+
+def grid_positions(
+    attention_mask: Tensor, images: Tensor, ends: Tensor, grids: Sequence[Grid]
+) -> Tensor:
+    """``[3, B, S]``: M-RoPE as the Qwen2-VL family counts it, for a batch at once.
+
+    ::
+
+        a text token moves on by 1; an image by max(rows, columns), at its end
+        an image token stands where the image starts, plus (0, row, column)
+
+    Args:
+        attention_mask: ``[B, S]``.
+        images: ``[B, S]``, 1 at image tokens.
+        ends: ``[N]``, the flat index of the last token of each image, plus 1.
+        grids: rows and columns of each image.
+
+    Source: Wang et al., "Qwen2-VL", 2024, section 2.1.
+    """
+    step = (attention_mask.long() - images).contiguous()
+    longer = torch.tensor([max(grid) for grid in grids], device=step.device)
+    step.view(-1)[ends - 1] = longer
+    before = (step.cumsum(-1) - step).masked_fill(attention_mask == 0, 0)
+    within = _rows_and_columns(tuple(grids), step.device)
+    places = images.bool().expand(2, *images.shape)
+    rest = before.expand(2, *before.shape)
+    return torch.cat([before[None], rest + torch.zeros_like(rest).masked_scatter(places, within)])
+
+
+@lru_cache(maxsize=16)
+def _rows_and_columns(grids: tuple[Grid, ...], device: torch.device) -> Tensor:
+    """``[2, K]``: of all tokens of all images, in a row."""
+    with torch.inference_mode(False):
+        return torch.cat([raster_positions(grid, device) for grid in grids]).T.contiguous()
 
 
 def check_positions(given: Tensor, computed: Tensor, attention_mask: Tensor) -> None:
@@ -137,11 +204,12 @@ def shorten_positions(
 
 def _check_grids(
     base: VisionBase,
-    input_ids: Tensor,
     attention_mask: Tensor,
     images: Tensor,
+    runs: Tensor,
     image_grid_thw: Tensor | None,
-) -> None:
+) -> list[Grid]:
+    """Rows and columns of the images, which are seen to fit the runs' lengths; [] for videos."""
     if image_grid_thw is None:
         raise VisionError(
             "positions cannot be computed without the grids of the images",
@@ -155,7 +223,7 @@ def _check_grids(
             where="attention_mask",
             next_step="mask padding alone; which image tokens stay is the selector's choice",
         )
-    lengths = _run_lengths(images)
+    lengths = runs.tolist()
     if len(lengths) != len(image_grid_thw):
         raise VisionError(
             f"{len(image_grid_thw)} images stand in {len(lengths)} runs of placeholders",
@@ -163,7 +231,8 @@ def _check_grids(
             why=f"{base.name} computes positions run by run",
             next_step="put text or the vision marks of the processor between two images",
         )
-    expected = (image_grid_thw.prod(-1) // base.merge**2).tolist()
+    grids = [tuple(thw) for thw in image_grid_thw.tolist()]
+    expected = [frames * rows * columns // base.merge**2 for frames, rows, columns in grids]
     wrong = [index for index, length in enumerate(lengths) if length != expected[index]]
     if wrong:
         index = wrong[0]
@@ -174,11 +243,14 @@ def _check_grids(
             next_step="give input_ids and image_grid_thw of one call of the processor, with a "
             "max_length that holds them",
         )
+    if any(frames != 1 for frames, _, _ in grids):
+        return []
+    return [(rows // base.merge, columns // base.merge) for _, rows, columns in grids]
 
 
-def _run_lengths(images: Tensor) -> list[int]:
-    """Lengths of the runs of 1 in ``[B, S]``, row by row."""
+def _runs(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat indices into ``[B, S]`` of where runs of 1 start, and behind where they end."""
     step = functional.pad(images, (1, 1)).diff(dim=-1)
-    starts, ends = ((step == sign).nonzero()[:, 1] for sign in (1, -1))
-    lengths: list[int] = (ends - starts).tolist()
-    return lengths
+    rows, columns = step.nonzero().unbind(-1)
+    flat = rows * images.shape[1] + columns
+    return flat[::2], flat[1::2]

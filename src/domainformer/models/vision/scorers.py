@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from domainformer.errors import VisionError
 from domainformer.models.vision.layout import TokenLayout, batch_layout
+from domainformer.models.vision.reading import Normed, Projected, Read, read_each
 from domainformer.models.vision.request import Grid
 
 
 class Scorer(nn.Module, ABC):
-    """One number per image token; a subclass writes :meth:`score` for a padded batch.
+    """One number per image token; a subclass tells what it reads of the features, and judges that.
+
+    What is read, :meth:`reads`, is apart from :meth:`judge` so that several scorers can read the
+    features in one product (:func:`~domainformer.models.vision.reading.read_together`).
 
     Example:
         >>> features, query = torch.randn(6, 16), torch.randn(3, 8)
@@ -72,11 +77,33 @@ class Scorer(nn.Module, ABC):
         scores = self.score(features_NKD, query_NQE, query_mask.reshape(count, words), layout)
         return scores.masked_fill(~layout.mask, 0.0).reshape(*leading, -1)
 
-    @abstractmethod
     def score(
-        self, features_NKD: Tensor, query_NQE: Tensor, query_mask: Tensor, layout: TokenLayout
+        self,
+        features_NKD: Tensor,
+        query_NQE: Tensor,
+        query_mask: Tensor | None,
+        layout: TokenLayout,
     ) -> Tensor:
         """Scores ``[N, K]`` of a padded batch; what stands on padding is not looked at."""
+        read = read_each(features_NKD, self.reads())
+        return self.judge(read, query_NQE, query_mask, layout)
+
+    @abstractmethod
+    def reads(self) -> list[Read]:
+        """What it reads of the features."""
+
+    @abstractmethod
+    def judge(
+        self,
+        read: Sequence[Tensor],
+        query_NQE: Tensor,
+        query_mask: Tensor | None,
+        layout: TokenLayout,
+    ) -> Tensor:
+        """Scores ``[N, K]`` from what was read, one ``[N, K, C]`` for each of :meth:`reads`.
+
+        Where ``query_mask`` is None, no question is padded.
+        """
 
 
 def orthogonal_projection(size: int, target: int) -> Tensor:
@@ -92,8 +119,10 @@ def orthogonal_projection(size: int, target: int) -> Tensor:
     return torch.linalg.qr(drawn).Q.float()
 
 
-def _image_mean(x_NKC: Tensor, mask: Tensor) -> Tensor:
+def _image_mean(x_NKC: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the tokens that exist, ``[N, 1, C]``."""
+    if mask is None:
+        return x_NKC.mean(1, keepdim=True)
     present = mask.unsqueeze(-1)
     total = x_NKC.masked_fill(~present, 0.0).sum(1, keepdim=True)
     return total / present.sum(1, keepdim=True).clamp_min(1)
@@ -130,28 +159,49 @@ class InformationScorer(Scorer):
         self.register_buffer("projection", orthogonal_projection(feature_size, dimensions))
 
     def score(
-        self, features_NKD: Tensor, query_NQE: Tensor, query_mask: Tensor, layout: TokenLayout
+        self,
+        features_NKD: Tensor,
+        query_NQE: Tensor,
+        query_mask: Tensor | None,
+        layout: TokenLayout,
     ) -> Tensor:
         """See the class."""
         with torch.autocast(features_NKD.device.type, enabled=False):
-            return self._surprisal(features_NKD.float(), layout.mask)
+            return super().score(features_NKD.float(), query_NQE, query_mask, layout)
 
-    def _surprisal(self, features_NKD: Tensor, mask: Tensor) -> Tensor:
-        z_NKd = features_NKD @ self.projection.float()
+    def reads(self) -> list[Read]:
+        """See the class."""
+        return [Projected(self.projection.float())]
+
+    def judge(
+        self,
+        read: Sequence[Tensor],
+        query_NQE: Tensor,
+        query_mask: Tensor | None,
+        layout: TokenLayout,
+    ) -> Tensor:
+        """See the class."""
+        z_NKd, mask = read[0], layout.padding_mask
         size = z_NKd.shape[-1]
-        centred = (z_NKd - _image_mean(z_NKd, mask)).masked_fill(~mask.unsqueeze(-1), 0.0)
-        count = mask.sum(-1).clamp_min(1)[:, None, None]
+        centred = z_NKd - _image_mean(z_NKd, mask)
+        count: Tensor | int = z_NKd.shape[1]
+        if mask is not None:
+            centred = centred.masked_fill(~mask.unsqueeze(-1), 0.0)
+            count = mask.sum(-1).clamp_min(1)[:, None, None]
         covariance = centred.mT @ centred / count
         spread = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
         shrinkage = size / (count + size)
         ridge = shrinkage * spread + 1e-6 * spread + 1e-8
-        covariance = (1 - shrinkage) * covariance
-        covariance = covariance + ridge * torch.eye(size, device=z_NKd.device)
+        identity = torch.eye(size, device=z_NKd.device).expand_as(covariance)
+        covariance = (1 - shrinkage) * covariance + ridge * identity
         # The ridge makes it definite; features that are not finite stay so instead of raising here.
         factor = torch.linalg.cholesky_ex(covariance).L
-        whitened = torch.linalg.solve_triangular(factor, centred.mT, upper=False)
+        # One small inverse and a product: cheaper than to solve for each of the many tokens. The
+        # shrinkage keeps the factor's condition below the root of K.
+        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+        whitened = centred @ inverse.mT
         half_log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
-        return 0.5 * whitened.square().sum(1) + half_log_det + 0.5 * size * math.log(2 * math.pi)
+        return 0.5 * whitened.square().sum(-1) + half_log_det + 0.5 * size * math.log(2 * math.pi)
 
 
 class SalienceScorer(Scorer):
@@ -193,21 +243,27 @@ class SalienceScorer(Scorer):
             nn.Linear(width, 1, bias=False),  # one constant for all tokens ranks nothing
         )
 
-    def score(
-        self, features_NKD: Tensor, query_NQE: Tensor, query_mask: Tensor, layout: TokenLayout
+    def reads(self) -> list[Read]:
+        """See the class."""
+        return [Projected(self.projection), Normed(self.mlp[0], self.mlp[1])]
+
+    def judge(
+        self,
+        read: Sequence[Tensor],
+        query_NQE: Tensor,
+        query_mask: Tensor | None,
+        layout: TokenLayout,
     ) -> Tensor:
         """See the class."""
-        contrast_NK2 = self.contrast(features_NKD, layout)
-        learned: Tensor = self.mlp(features_NKD).squeeze(-1)
-        return contrast_NK2 @ self.contrast_weights + learned
+        z_NKd, hidden_NKC = read
+        learned: Tensor = self.mlp[3](self.mlp[2](hidden_NKC)).squeeze(-1)
+        return self.contrast(z_NKd, layout) @ self.contrast_weights + learned
 
-    def contrast(self, features_NKD: Tensor, layout: TokenLayout) -> Tensor:
+    def contrast(self, z_NKd: Tensor, layout: TokenLayout) -> Tensor:
         """Distance to the mean of the 3×3 and to the mean of the image, ``[N, K, 2]``."""
-        z_NKd = features_NKD @ self.projection
-        z_NKd = z_NKd - _image_mean(z_NKd, layout.mask)
-        local_mean = layout.around(z_NKd).sum(2) / layout.neighbour_counts
-        squares = [each.square().sum(-1) for each in (z_NKd - local_mean, z_NKd)]
+        z_NKd = z_NKd - _image_mean(z_NKd, layout.padding_mask)
+        squares = [each.square().sum(-1) for each in (z_NKd - layout.mean_around(z_NKd), z_NKd)]
         distances = torch.stack(squares, dim=-1)
-        variance = _image_mean(distances[..., 1:], layout.mask)
+        variance = _image_mean(distances[..., 1:], layout.padding_mask)
         distances = distances / (variance + 1e-6)
         return (distances + 1e-8).sqrt()
