@@ -75,7 +75,7 @@ def separate_losses(model, tokenizer, groups):
 
 def packed_loss(model, tokenizer, groups):
     batch = PackedQuestions(tokenizer)(groups)
-    del batch["lookups"], batch["counts"]
+    del batch["lookups"], batch["sums"]
     return model(**encode_images(model, batch)).loss
 
 
@@ -102,13 +102,15 @@ def test_attention_is_shown_the_tiles_of_the_answer(tokenizer):
     ]
     assert len(said_from) == len(asked)
     attention = torch.rand(1, len(labels), len(labels))
-    slow = {"lookups": [], "counts": []}
+    slow = {"lookups": [], "sums": []}
     for question, place in zip(asked, said_from, strict=True):
         paid = attention[0, place]
         if question.kind == "count":
             shares = [paid[0], *(paid[1 + tile] for tile in question.relevant)]
-            slow["counts"].append(-sum(torch.log(s + 1e-6) for s in shares) / len(shares))
-        elif question.kind != "global":
+            slow["sums"].append(-sum(torch.log(s + 1e-6) for s in shares) / len(shares))
+        elif question.kind == "global":
+            slow["sums"].append(-torch.log(paid[1:17] + 1e-6).mean())
+        else:
             tile = int(question.relevant[-1])
             assert question.answer == str(scene.digits[tile])
             slow["lookups"].append(-torch.log(paid[1 + tile] + 1e-6))
@@ -131,7 +133,7 @@ def test_stages_leave_their_models_and_a_stopped_run_goes_on(tmp_path, monkeypat
     first = (BaseStage(3, 2, scenes=2, questions=6), BaseStage(4, 2, scenes=1, questions=7))
     rounds = [
         BaseRound(first, KINDS, 1e-3, 1e-4, "lookups"),
-        BaseRound((BaseStage(4, 2, 1, 12),), KINDS, 1e-3, 1e-4, "counts"),
+        BaseRound((BaseStage(4, 2, 1, 12),), KINDS, 1e-3, 1e-4, "sums"),
     ]
     from domainformer.training.vision import base_model
 

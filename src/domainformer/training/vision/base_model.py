@@ -31,7 +31,7 @@ from domainformer.training.vision.base_rounds import CURRICULUM, BaseRound, Base
 from domainformer.training.vision.base_tower import train_tower, training_arguments
 from domainformer.training.vision.packed_questions import IGNORED, PackedQuestions
 
-_SHOWN_TO: Final = {"lookups": (-1, slice(0, 2)), "counts": (-2, slice(2, 4))}
+_SHOWN_TO: Final = {"lookups": (-1, slice(0, 2)), "sums": (-2, slice(2, 4))}
 """The layer and the heads that learn where an answer stands."""
 
 
@@ -215,7 +215,7 @@ def answer_accuracy(
     for first in range(0, scenes, batch_size):
         groups = [questions.group(s) for s in range(first, min(first + batch_size, scenes))]
         batch = collate(groups)
-        del batch["lookups"], batch["counts"]
+        del batch["lookups"], batch["sums"]
         wanted = batch.pop("labels")[:, 1:]
         guesses = model(**encode_images(model, batch)).logits[:, :-1].argmax(-1)
         # Each question has two labels, the answer and the end of the text.

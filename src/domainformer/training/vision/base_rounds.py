@@ -37,15 +37,15 @@ class BaseRound:
         kinds: the kinds of question, in turn; one named twice is asked twice as often.
         learning_rate: at the first step.
         final_rate: at the last one, falling linearly.
-        shown: ``lookups`` or ``counts``: the questions for which two heads are shown where the
-            answer stands.
+        shown: ``lookups``, or ``sums`` (counts and global questions): those for which two heads
+            are shown where the answer stands.
     """
 
     stages: tuple[BaseStage, ...]
     kinds: tuple[str, ...]
     learning_rate: float
     final_rate: float
-    shown: Literal["lookups", "counts"]
+    shown: Literal["lookups", "sums"]
 
     @property
     def steps(self) -> int:
@@ -53,12 +53,13 @@ class BaseRound:
         return sum(stage.steps for stage in self.stages)
 
 
+_SUMS_TWICE: Final = (*KINDS, "count", "global")
+
 CURRICULUM: Final = (
     # Places are the slowest to learn: cells are asked twice.
     BaseRound((BaseStage(4, 600), BaseStage(8, 2400)), ("cell", *KINDS), 2e-3, 3.6e-4, "lookups"),
-    BaseRound(
-        (BaseStage(8, 900, questions=16),), (*KINDS, "count", "global"), 1e-3, 1e-4, "counts"
-    ),
+    BaseRound((BaseStage(8, 900, questions=16),), _SUMS_TWICE, 1e-3, 1e-4, "sums"),
+    BaseRound((BaseStage(8, 900, questions=16),), _SUMS_TWICE, 5e-4, 5e-5, "sums"),
     BaseRound((BaseStage(12, 700, scenes=4, questions=16),), KINDS, 1e-3, 2e-4, "lookups"),
     BaseRound((BaseStage(24, 350, scenes=3, questions=28),), KINDS, 1e-3, 2e-4, "lookups"),
 )
@@ -73,7 +74,7 @@ def rounds_until(tokens: int) -> tuple[BaseRound, ...]:
 
     Example:
         >>> len(rounds_until(64)), len(rounds_until(576))
-        (2, 4)
+        (3, 5)
     """
     ends = {each.stages[-1].side ** 2: number for number, each in enumerate(CURRICULUM, start=1)}
     if tokens not in ends:

@@ -71,7 +71,7 @@ class PackedQuestions:
     def __call__(self, groups: Sequence[Group]) -> dict[str, Tensor]:
         """Pack scenes of one grid: one row per scene.
 
-        ``lookups`` and ``counts`` tell for each question, in the order of the rows, where its
+        ``lookups`` and ``sums`` tell for each question, in the order of the rows, where its
         answer stands; they are no inputs of the model.
         """
         rows, columns = groups[0][0].rows, groups[0][0].columns
@@ -99,10 +99,10 @@ class PackedQuestions:
             # Padding is a block of its own; its rows see the image and reach no label.
             block[index, prefix + len(ids) :] = len(row) + 1
         questions = [question for _, asked in groups for question in asked]
-        lookups, counts = _looked_at(questions, rows * columns)
+        lookups, sums = _looked_at(questions, rows * columns)
         return {
             "lookups": lookups,
-            "counts": counts,
+            "sums": sums,
             "input_ids": input_ids,
             "labels": labels,
             "position_ids": positions,
@@ -113,20 +113,22 @@ class PackedQuestions:
 
 
 def _looked_at(questions: Sequence[VisionQuestion], tokens: int) -> tuple[Tensor, Tensor]:
-    """Where an answer stands: ``[questions, 1 + K]`` for lookups, and the same for counts.
+    """Where an answer stands: ``[questions, 1 + K]`` for lookups, and the same for sums.
 
     The first place is the vision start before the image. A lookup's answer stands on one tile; a
     count's on the counted tiles and the vision start alike, so that the share of the latter,
-    ``1 / (n + 1)``, tells the number. Rows of other kinds are zero.
+    ``1 / (n + 1)``, tells the number; a global one's on all tiles. Other rows are zero.
     """
-    lookups, counts = torch.zeros(2, len(questions), 1 + tokens)
+    lookups, sums = torch.zeros(2, len(questions), 1 + tokens)
     for index, question in enumerate(questions):
         relevant = torch.as_tensor(question.relevant, dtype=torch.long)
         if question.kind in LOOKUPS:
             lookups[index, 1 + relevant[-1]] = 1.0  # a neighbour stands to the right
         elif question.kind == "count":
-            counts[index, 0] = counts[index, 1 + relevant] = 1 / (1 + len(relevant))
-    return lookups, counts
+            sums[index, 0] = sums[index, 1 + relevant] = 1 / (1 + len(relevant))
+        else:
+            sums[index, 1:] = 1 / tokens
+    return lookups, sums
 
 
 def _mask(block: Tensor) -> Tensor:
