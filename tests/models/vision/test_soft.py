@@ -125,7 +125,7 @@ def test_a_selector_without_scores_cannot_be_trained():
         realizer.soft_forward(**maker(), temperature=1.0)
 
 
-def test_attention_without_an_additive_mask_is_refused():
+def test_attention_without_an_additive_mask_is_refused(monkeypatch):
     realizer, maker = opened("qwen2_vl")
     with monkeypatch.context() as patch:
         patch.setattr(realizer.model.config, "_attn_implementation_internal", "flex_attention")
