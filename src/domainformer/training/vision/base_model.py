@@ -35,7 +35,7 @@ _SHOWN_TO: Final = {"lookups": (-1, slice(0, 2)), "sums": (-2, slice(2, 4))}
 """The layer and the heads that learn where an answer stands."""
 
 
-class _AnswerTrainer(Trainer):  # type: ignore[misc]
+class _AnswerTrainer(Trainer):
     """A trainer that also shows two heads where an answer stands.
 
     ``loss + w · cross-entropy of their attention``, with w falling from 1 to 0 over the round.
@@ -81,7 +81,7 @@ def looking_loss(attention: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
     return -(wanted * (found + 1e-6).log()).sum(1)[shown].mean()
 
 
-class _Snapshots(TrainerCallback):  # type: ignore[misc]
+class _Snapshots(TrainerCallback):
     """Keeps the model as it is at the end of each stage."""
 
     def __init__(
