@@ -151,7 +151,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for seed in options.seed:
-        train_base(options.out / f"seed-{seed}" / "base", seed=seed)
         for side in options.side or SIDES:
             print(
                 f"## seed {seed}, {side * side} tokens\n\n{judge(options.out, seed, side).render()}"

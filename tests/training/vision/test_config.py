@@ -53,3 +53,10 @@ def test_mistakes_are_told(values, message):
     with pytest.raises(ConfigError, match="error") as caught:
         build(VisionRunConfig, values)
     assert message in str(caught.value)
+
+
+def test_dynamic_budgets_are_trained_by_the_rule_that_selects():
+    values = {"training": {"dynamic": {"price": 0.01}}, "compressor": {"budget_rule": "mass"}}
+    with pytest.raises(ConfigError, match="budget_rule is mass"):
+        build(VisionRunConfig, values)
+    build(VisionRunConfig, {"compressor": {"budget_rule": "mass"}})

@@ -274,6 +274,16 @@ class VisionRunConfig(StrictConfig):
         return {key: made.to_dict()[key] for key in value}
 
     @model_validator(mode="after")
+    def _trained_as_it_selects(self) -> VisionRunConfig:
+        rule = self.compressor.get("budget_rule", "gate")
+        if self.training.dynamic is not None and rule != "gate":
+            raise ValueError(
+                f"training.dynamic trains the gate at score 0, and compressor.budget_rule is {rule}: "
+                "use the rule 'gate', or train fixed budgets alone"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _resume_needs_a_name(self) -> VisionRunConfig:
         if self.training.resume and self.output.name is None:
             raise ValueError("training.resume needs output.name, the run to continue")
