@@ -278,8 +278,8 @@ class VisionRunConfig(StrictConfig):
         rule = self.compressor.get("budget_rule", "gate")
         if self.training.dynamic is not None and rule != "gate":
             raise ValueError(
-                f"training.dynamic trains the gate at score 0, and compressor.budget_rule is {rule}: "
-                "use the rule 'gate', or train fixed budgets alone"
+                "training.dynamic trains the gate at score 0, and compressor.budget_rule is "
+                f"{rule}: use the rule 'gate', or train fixed budgets alone"
             )
         return self
 
