@@ -11,6 +11,8 @@ Every stage goes on where it was stopped, and what is finished is not run again.
 
 import argparse
 import json
+import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +30,7 @@ SHARES = (1 / 4, 1 / 9, 1 / 16, 1 / 36)
 QUESTIONS = {8: 1200, 12: 900, 24: 600}
 RECIPES = Path(__file__).parent.parent / "recipes" / "vision"
 RESULTS = Path(__file__).parent / "results" / "vision_tiles.json"
+NOT_RIVALS = ("everything", "oracle")
 VARIANTS = {"relevance": {}, "no question": {"compressor.use_query": "false"}}
 
 
@@ -97,8 +100,6 @@ def judge(out: Path, seed: int, side: int) -> VisionResults:
 
 
 def renamed(results: VisionResults, budget: str) -> list:
-    from dataclasses import replace
-
     return [replace(cell, budget=budget) for cell in results.cells]
 
 
@@ -107,16 +108,40 @@ def lookups(results: VisionResults, selector: str, budget: str) -> float:
     return sum(results.cell(selector, budget, kind).accuracy for kind in LOOKUPS) / len(LOOKUPS)
 
 
+def table(runs: list[VisionResults]) -> str:
+    """Markdown: lookups at every share, with each seed at 1/9; the other kinds at 1/9."""
+    seeds = " | ".join(f"seed {run.seed}" for run in runs)
+    lines = [
+        f"| selector | 1/4 | 1/9 | {seeds} | 1/16 | 1/36 | count, 1/9 | global, 1/9 |",
+        "|---" * (7 + len(runs)) + "|",
+    ]
+    for name in ("full", "oracle", *VARIANTS, *(n for n in BASELINES if n not in NOT_RIVALS)):
+        budgets = ["all"] * 4 if name == "full" else ["1/4", "1/9", "1/16", "1/36"]
+        shares = [spread([lookups(run, name, budget) for run in runs]) for budget in budgets]
+        each = [f"{100 * lookups(run, name, budgets[1]):.1f}" for run in runs]
+        others = [
+            spread([run.cell(name, budgets[1], kind).accuracy for run in runs])
+            for kind in ("count", "global")
+        ]
+        lines.append(f"| {' | '.join([name, *shares[:2], *each, *shares[2:], *others])} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± standard error, in percent."""
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return f"{100 * mean:.1f}"
+    return f"{100 * mean:.1f} ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}"
+
+
 def verdict(runs: list[VisionResults]) -> dict:
     """The figures of the goals, as means over the seeds."""
 
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values)
-
-    untrained = [name for name in BASELINES if name not in ("everything", "oracle")]
-    full = mean([lookups(run, "full", "all") for run in runs])
+    untrained = [name for name in BASELINES if name not in NOT_RIVALS]
+    full = statistics.fmean([lookups(run, "full", "all") for run in runs])
     ninth = {
-        name: mean([lookups(run, name, "1/9") for run in runs])
+        name: statistics.fmean([lookups(run, name, "1/9") for run in runs])
         for name in ("relevance", "no question", "oracle", *untrained)
     }
     best = max(untrained, key=lambda name: ninth[name])
@@ -130,11 +155,12 @@ def verdict(runs: list[VisionResults]) -> dict:
         "points above the control": 100 * (ninth["relevance"] - ninth["no question"]),
     }
     for kind in (*KINDS, "all"):
+        dynamic = [run.cell("relevance", "dynamic", kind) for run in runs]
         found[kind] = {
-            "full": mean([run.cell("full", "all", kind).accuracy for run in runs]),
-            "dynamic": mean([run.cell("relevance", "dynamic", kind).accuracy for run in runs]),
-            "kept": mean([run.cell("relevance", "dynamic", kind).mean_kept for run in runs]),
-            "fixed at the same mean": mean(
+            "full": statistics.fmean([run.cell("full", "all", kind).accuracy for run in runs]),
+            "dynamic": statistics.fmean(cell.accuracy for cell in dynamic),
+            "kept": statistics.fmean(cell.mean_kept for cell in dynamic),
+            "fixed at the same mean": statistics.fmean(
                 [run.cell("relevance, fixed", "as dynamic", kind).accuracy for run in runs]
             ),
         }
@@ -162,7 +188,7 @@ def main() -> None:
         paths = sorted(options.out.glob(f"seed-*/results-{side * side}.json"))
         runs = [VisionResults.from_json(path.read_text()) for path in paths]
         found, summary = verdict(runs), VisionSummary.of(runs)
-        print(f"## {side * side} tokens\n\n{summary.render()}\n\n{json.dumps(found, indent=2)}\n")
+        print(f"## {side * side} tokens\n\n{table(runs)}\n\n{json.dumps(found, indent=2)}\n")
         written[str(side * side)] = {"verdict": found, "cells": json.loads(summary.to_json())}
     if options.write:
         RESULTS.write_text(json.dumps(written, indent=1) + "\n")
