@@ -7,7 +7,13 @@ import torch
 from safetensors.torch import load_file
 
 from domainformer.config import build
-from domainformer.errors import ArtifactError, ConfigError, FingerprintError, VisionError
+from domainformer.errors import (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    FingerprintError,
+    VisionError,
+)
 from domainformer.models.vision import RelevanceRealizer
 from domainformer.training.checkpoints import find_checkpoints
 from domainformer.training.progress import read_metrics
@@ -282,3 +288,13 @@ def test_what_is_missing_is_told(small, split, tmp_path, go):
         go(questions=Split([]))
     with pytest.raises(ConfigError, match="with its processor"):
         train_vision(config, model=small.model())
+
+
+def test_a_path_misspelt_leaves_no_folder_behind(tmp_path, small):
+    values = {
+        "data": {"train": str(tmp_path / "missing.jsonl")},
+        "output": {"root": str(tmp_path / "runs"), "name": "a"},
+    }
+    with pytest.raises(DataError, match=r"missing\.jsonl"):
+        train_vision(build(VisionRunConfig, values), model=small.model(), processor=small.processor)
+    assert not (tmp_path / "runs" / "a").exists()

@@ -102,13 +102,18 @@ def train_vision(
             "a model is given with its processor, or neither",
             next_step="pass both, or name the model in model.name",
         )
+    training = config.training
+    # A new run opens what it needs before its folder is made: a path misspelt leaves none behind.
+    if not training.resume:
+        questions = questions or open_questions(config.data)
+        if model is None:
+            model, processor = open_base(config.model)
     run = open_run(config.output.root, config.output.name, config, kind=KIND)
     if run.record.status == "finished":
         return _result(run)
-    training = config.training
     tell = say_nothing if training.quiet else say
     with run, reproducible(training.seed, threads=training.threads):
-        split = open_questions(config.data) if questions is None else questions
+        split = questions or open_questions(config.data)
         if model is None:
             model, processor = open_base(config.model)
         realizer = make_realizer(config, model)
