@@ -2,7 +2,8 @@
 
 Every notebook runs in a process and a temporary folder of its own, so nothing that it writes stays
 behind. Cells are run as Python runs a script, and the value of a cell's last expression is kept as
-text: what a reader sees without running anything, without the weight of a Jupyter kernel.
+text (and as a drawing, where it is one): what a reader sees without running anything, without the
+weight of a Jupyter kernel.
 ``DOMAINFORMER_SMALL=1`` makes the notebooks run on fewer entities, as the tests do.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-NOTEBOOKS = ("events", "text", "own_model", "finance", "commerce", "health")
+NOTEBOOKS = ("events", "text", "own_model", "vision", "finance", "commerce", "health")
 WIDTH = "88"  # characters of a table, in place of the terminal's
 
 
@@ -69,7 +70,10 @@ def _run(source: str, namespace: dict[str, Any], count: int) -> list[dict[str, A
         text = _lines(printed.getvalue())
         outputs.append({"name": "stdout", "output_type": "stream", "text": text})
     if value is not None:
-        shown = {"data": {"text/plain": _lines(repr(value))}, "metadata": {}}
+        data = {"text/plain": _lines(repr(value))}
+        if hasattr(value, "_repr_svg_"):
+            data["image/svg+xml"] = _lines(value._repr_svg_())
+        shown = {"data": data, "metadata": {}}
         outputs.append({**shown, "execution_count": count, "output_type": "execute_result"})
     return outputs
 
