@@ -27,7 +27,7 @@ from domainformer.training.vision.base_rounds import rounds_until
 
 SIDES = (8, 12, 24)
 SHARES = (1 / 4, 1 / 9, 1 / 16, 1 / 36)
-QUESTIONS = {8: 1200, 12: 900, 24: 600}
+QUESTIONS = {8: 1200, 12: 600, 24: 240}
 RECIPES = Path(__file__).parent.parent / "recipes" / "vision"
 RESULTS = Path(__file__).parent / "results" / "vision_tiles.json"
 NOT_RIVALS = ("everything", "oracle")

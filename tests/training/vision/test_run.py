@@ -298,3 +298,27 @@ def test_a_path_misspelt_leaves_no_folder_behind(tmp_path, small):
     with pytest.raises(DataError, match=r"missing\.jsonl"):
         train_vision(build(VisionRunConfig, values), model=small.model(), processor=small.processor)
     assert not (tmp_path / "runs" / "a").exists()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_guided_run_that_was_killed_ends_with_the_same_weights(go, kill, cached):
+    # Seven questions, 18 asked: what the model looks at is kept where features are.
+    training = {
+        "guidance": {"alone": 0.5, "layer": 1},
+        "cache_features": 64.0 if cached else 0.0,
+    }
+    whole = go("whole", **training)
+    kill(lambda: go("killed", **training))
+    resumed = go("killed", resume=True, **training)
+    assert resumed.record.resumed == [KILLED_AT]
+    assert same(weights(whole), weights(resumed))
+
+
+def test_what_the_model_looks_at_is_the_same_from_memory(go):
+    guidance = {"alone": 1.0, "layer": 1}
+    kept, asked = (
+        weights(go(name, guidance=guidance, cache_features=megabytes, dynamic=None))
+        for name, megabytes in (("kept", 64.0), ("asked", 0.0))
+    )
+    for name, weight in kept.items():
+        assert torch.allclose(weight, asked[name], atol=1e-4), name

@@ -76,8 +76,8 @@ class VisionCollator:
         Returns:
             ``input_ids``, ``attention_mask``, ``mm_token_type_ids`` ``[B, S]``; ``labels`` where
             answers follow; ``pixel_values`` (and ``image_grid_thw``, …) of all images, or
-            ``images`` where the rows have their features; ``relevant``, one tensor per image,
-            where all questions know it.
+            ``images`` where the rows have their features; ``looked_at`` where they have what the
+            full model looks at; ``relevant`` where all questions know it: one tensor per image.
         """
         rows = [self.row(one) if isinstance(one, VisionQuestion) else one for one in questions]
         batch = self._text(rows)
@@ -85,6 +85,8 @@ class VisionCollator:
             batch[name] = torch.cat([row["vision"][name] for row in rows])
         if "features" in rows[0]:
             batch["images"] = _images(rows)
+        if "looked_at" in rows[0]:
+            batch["looked_at"] = tuple(row["looked_at"] for row in rows)
         if all(row["relevant"] is not None for row in rows):
             batch["relevant"] = tuple(row["relevant"] for row in rows)
         return batch

@@ -36,7 +36,7 @@ from domainformer.models.vision.soft import SoftOutput
 from domainformer.training.vision.collator import NO_TARGET
 from domainformer.training.vision.config import VisionTrainingConfig
 
-_NOT_INPUTS = ("relevant", "images")
+_NOT_INPUTS = ("relevant", "images", "looked_at")
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ class VisionLearner(nn.Module):
             step: Optimizer steps done.
             batch: Of a :class:`~domainformer.training.vision.VisionCollator`.
         """
-        inputs, images, labels = self._opened(batch)
-        guided = self._guided(inputs, images, labels)
+        guided = self._guided(batch)
         if self.guided_alone(step):
             return guided
+        inputs, images, labels = self._opened(batch)
         share, temperature = self.budget_at(step), self.temperature(step)
         budgets = None if share is None else tokens_of(images, share)
         soft = self._gated(inputs, images, labels, budgets, temperature)
@@ -207,18 +207,34 @@ class VisionLearner(nn.Module):
             options=self._tail(labels),
         )
 
-    def _guided(self, inputs: dict[str, Any], images: ImageTokens, labels: Tensor) -> Tensor:
+    @torch.no_grad()
+    def looked_at(self, batch: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        """The full model's attention to each image's tokens, from the question's last token.
+
+        Args:
+            batch: Of a collator, with labels.
+        """
+        guidance = self.training_config.guidance
+        assert guidance is not None  # nobody asks otherwise
+        inputs, images, labels = self._opened(batch)
+        layer = guidance.layer or len(self.realizer.base.model.get_decoder().layers)
+        request = self.realizer.request(**inputs, images=images, labels=labels)
+        return AttentionRank(layer).scores(request)
+
+    def _guided(self, batch: Mapping[str, Any]) -> Tensor:
         """How far the scores are from what the full model looks at, weighted."""
         guidance = self.training_config.guidance
         if guidance is None:
-            return labels.new_zeros((), dtype=torch.float32)
+            return batch["labels"].new_zeros((), dtype=torch.float32)
+        looked_at = batch["looked_at"] if "looked_at" in batch else self.looked_at(batch)
+        inputs, images, labels = self._opened(batch)
         request = self.realizer.request(**inputs, images=images, labels=labels)
-        layer = guidance.layer or len(self.realizer.base.model.get_decoder().layers)
-        looked_at = AttentionRank(layer).scores(request)
         found = self.selector.score(request).scores
         distances = [
             functional.kl_div(
-                score.float().log_softmax(0), attention / attention.sum(), reduction="sum"
+                score.float().log_softmax(0),
+                (attention / attention.sum()).to(score.device),
+                reduction="sum",
             )
             for score, attention in zip(found, looked_at, strict=True)
         ]

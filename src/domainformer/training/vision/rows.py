@@ -131,6 +131,23 @@ class VisionRows(Dataset[Row]):
         self._rows = [{**row, **store.kept[key]} for row, key in zip(rows, keys, strict=True)]
         return True
 
+    def guide(self, look: Callable[[dict[str, Any]], Sequence[Tensor]], *, at_once: int) -> None:
+        """Keep what the full model looks at for every question: it does not change either.
+
+        The questions are always read in the same order and the same company, so that a run that is
+        taken up again has the same teacher.
+
+        Args:
+            look: Batches of the collator to one ``[K]`` per image.
+            at_once: Questions per batch.
+        """
+        if self._rows is None:
+            return
+        for first in range(0, len(self._rows), at_once):
+            rows = self._rows[first : first + at_once]
+            for row, attention in zip(rows, look(self.collator(rows)), strict=True):
+                row["looked_at"] = attention.clone()
+
     def _read(self, encode: Encode, store: FeatureStore, waiting: dict[bytes, Row]) -> None:
         if waiting:
             batch = self.collator(list(waiting.values()))

@@ -141,6 +141,8 @@ def _train(
     learner = VisionLearner(realizer, config.training)
     learner.to(realizer.base.device)
     plan = plan_of(config.training, realizer.base.device)
+    if config.training.guidance is not None and _seen_twice(config, train_rows):
+        train_rows.guide(learner.looked_at, at_once=config.training.batch_size)
     base = base_facts(realizer.model)
     _identify(run, split, base)
     run.update(
@@ -169,6 +171,11 @@ def _train(
     found = judge(learner, batches_of(learner, judged, plan.rows), full=True)
     kept = {name: value for name, value in metrics.items() if name not in _NOT_RESULTS}
     return {**kept, **found}
+
+
+def _seen_twice(config: VisionRunConfig, rows: VisionRows) -> bool:
+    """Whether training comes back to its questions, so that a teacher is worth remembering."""
+    return config.training.steps * config.training.batch_size > len(rows)
 
 
 def _identify(run: Run, split: Split, base: dict[str, Any]) -> None:
