@@ -94,6 +94,7 @@ def test_scenes_are_a_function_of_seed_part_and_number():
     assert not np.array_equal(one[3].image, TileQuestions(6, seed=1, part="test")[3].image)
     assert [q.question for q in one] == [one[i].question for i in range(6)]
     assert one[-1].question == one[5].question
+    assert [q.question for q in one[1:4]] == [one[i].question for i in (1, 2, 3)]
     with pytest.raises(IndexError):
         one[6]
 

@@ -16,7 +16,7 @@ global     which dot is most common                     all
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, overload
 
 import numpy as np
 
@@ -174,7 +174,15 @@ class TileQuestions(Sequence[VisionQuestion]):
         asked = [_ASK[self.kinds[i % len(self.kinds)]](drawn, rng) for i in range(first, last)]
         return drawn, asked
 
-    def __getitem__(self, index: int) -> VisionQuestion:  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> VisionQuestion: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[VisionQuestion]: ...
+
+    def __getitem__(self, index: int | slice) -> VisionQuestion | list[VisionQuestion]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(self.size))]
         if not -self.size <= index < self.size:
             raise IndexError(index)
         index %= self.size
