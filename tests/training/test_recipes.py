@@ -12,13 +12,19 @@ from domainformer.evaluation import AblationConfig
 from domainformer.training import RunConfig, copy_recipe, list_recipes
 from domainformer.training.language import TextRunConfig
 from domainformer.training.rules.config import configured_rules
+from domainformer.training.vision import VisionRunConfig
 
-CONFIGURATIONS = {"pretrain": RunConfig, "ablate": AblationConfig, "train": TextRunConfig}
+CONFIGURATIONS = {
+    "pretrain": RunConfig,
+    "ablate": AblationConfig,
+    "train": TextRunConfig,
+    "vision train": VisionRunConfig,
+}
 
 
 def _verb(recipe):
     """What the head says of how to run a recipe of this name."""
-    head = rf"^# +domainformer (\w+) (?:--task )?{recipe.name}\.yaml"
+    head = rf"^# +domainformer ((?:vision )?\w+) (?:--task )?{recipe.name}\.yaml"
     return re.search(head, recipe.path.read_text(), re.MULTILINE)[1]
 
 
@@ -38,7 +44,7 @@ def test_recipes_are_headed_by_their_purpose_and_command(recipe):
 def test_recipes_are_valid(recipe):
     config = load_config(CONFIGURATIONS[_verb(recipe)], recipe.path)
     assert config.output.name == recipe.name
-    head = recipe.path.read_text().split("\ndata:")[0]
+    head = re.split(r"\n(?:data|model):", recipe.path.read_text())[0]
     assert all(line.startswith("#") for line in head.splitlines())
     if isinstance(config, TextRunConfig):
         configured_rules(config)

@@ -37,7 +37,7 @@ def list_recipes() -> list[Recipe]:
     """
     found: dict[str, Recipe] = {}
     for folder in _FOLDERS:
-        for path in sorted(folder.glob("*.yaml")):
+        for path in sorted(folder.rglob("*.yaml")):
             first = path.read_text(encoding="utf-8").partition("\n")[0]
             found.setdefault(path.stem, Recipe(path.stem, first.lstrip("# "), path))
     return [found[name] for name in sorted(found)]
