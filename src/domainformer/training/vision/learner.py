@@ -1,4 +1,4 @@
-"""What one step learns: a compressor through a soft gate, judged by the hard one.
+"""What one step learns: where the model looks, then what a gate costs; judged by hard drop.
 
 ::
 
@@ -6,7 +6,7 @@
                     ▲                                                               │
                     └──────────────── gradient, to the compressor alone ────────────┘
 
-Trap: while the gate is warm the model reads through tokens that it will not have, and the training
+Trap: through a warm or smooth gate the model reads tokens that it will not have, and the training
 loss falls to almost nothing with or without a question. Only :meth:`VisionLearner.judge`, which
 drops tokens, tells what a compressor can do.
 """
