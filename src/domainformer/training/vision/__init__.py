@@ -12,6 +12,9 @@ is in ``learner.py``; what is true is measured in ``judging.py``. ``processor.py
 model, ``building.py`` puts the parts of a run together, and :func:`open_vision` (``opening.py``)
 opens what a run left.
 
+The files ``base_*.py`` and ``packed_questions.py`` train the small Qwen2-VL of the recipes
+(``vision base``); start at ``base_model.py``. No other model needs them.
+
 May import models, inference, data and what lies below; torch and transformers.
 """
 
