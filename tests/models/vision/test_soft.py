@@ -3,7 +3,7 @@ import torch
 
 from domainformer.errors import VisionError
 from domainformer.models.vision import CompressorConfig, RelevanceCompressor, RelevanceRealizer
-from domainformer.models.vision.soft import _hard_share, gated_mask
+from domainformer.models.vision.soft import gated_mask
 
 from .oracles import RandomTokens, masked_logits
 from .tiny import FAMILIES, tiny
@@ -136,15 +136,3 @@ def test_attention_without_an_additive_mask_is_refused(monkeypatch):
     )
     with pytest.raises(VisionError, match="layers of sliding_attention"):
         realizer.soft_forward(**maker(), temperature=1.0)
-
-
-def test_the_price_of_a_straight_gate_moves_every_token():
-    scores = torch.tensor([4.0, 1.0, -0.2, -3.0], requires_grad=True)
-    share = _hard_share(scores)
-    assert share.item() == 0.5
-    share.backward()
-    assert torch.allclose(scores.grad, (scores.sigmoid() * (1 - scores.sigmoid())).detach() / 4)
-    # The twin: a cold gate's own share gives the first and the last token nothing.
-    cold = scores.detach().clone().requires_grad_()
-    (cold / 0.05).sigmoid().mean().backward()
-    assert cold.grad[0] < 1e-9

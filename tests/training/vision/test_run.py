@@ -304,7 +304,7 @@ def test_a_path_misspelt_leaves_no_folder_behind(tmp_path, small):
 def test_a_guided_run_that_was_killed_ends_with_the_same_weights(go, kill, cached):
     # Seven questions, 18 asked: what the model looks at is kept where features are.
     training = {
-        "guidance": {"alone": 0.5, "layer": 1},
+        "guidance": {"alone": 0.5, "layers": [1]},
         "cache_features": 64.0 if cached else 0.0,
     }
     whole = go("whole", **training)
@@ -315,7 +315,7 @@ def test_a_guided_run_that_was_killed_ends_with_the_same_weights(go, kill, cache
 
 
 def test_what_the_model_looks_at_is_the_same_from_memory(go):
-    guidance = {"alone": 1.0, "layer": 1}
+    guidance = {"alone": 1.0, "layers": [1]}
     kept, asked = (
         weights(go(name, guidance=guidance, cache_features=megabytes, dynamic=None))
         for name, megabytes in (("kept", 64.0), ("asked", 0.0))

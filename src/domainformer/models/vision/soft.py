@@ -34,8 +34,8 @@ class SoftOutput:
         loss: of the language model, where there are labels.
         logits: ``[B, S, V]`` at the columns of the full sequence.
         scores: one ``[K_i]`` per image, with gradient.
-        kept_share: ``[N]``: mean gate per image, the expected share of kept tokens, with gradient;
-            of a straight gate the share that a dynamic budget keeps.
+        kept_share: ``[N]``: mean smooth gate per image, the expected share of kept tokens, with
+            gradient.
         mixing: per image, the weight of each way of knowing.
     """
 
@@ -74,7 +74,6 @@ def soft_forward(
     kept_share = torch.stack([gate.exp().mean() for gate in gates])
     if straight:
         gates = [harden(gate, temperature) for gate in gates]
-        kept_share = torch.stack([_hard_share(score) for score in scored.scores])
     full = full_inputs(base, request)
     inputs = full.model_inputs(base)
     dtype = base.model.get_input_embeddings().weight.dtype
@@ -91,16 +90,6 @@ def soft_forward(
         kept_share=kept_share,
         mixing=getattr(scored, "mixing", None),
     )
-
-
-def _hard_share(scores: Tensor) -> Tensor:
-    """The share of scores above 0, with the gradient of the mean of σ(s).
-
-    A cold gate is flat wherever it is shut or open, so that a price could move only the tokens at
-    its edge.
-    """
-    smooth = scores.sigmoid().mean()
-    return (scores > 0).to(smooth.dtype).mean() + smooth - smooth.detach()
 
 
 def gated_mask(attention_mask: Tensor, image_keys: Tensor, gates: Tensor) -> Tensor:

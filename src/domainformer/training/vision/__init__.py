@@ -18,6 +18,7 @@ The files ``base_*.py`` and ``packed_questions.py`` train the small Qwen2-VL of 
 May import models, inference, data and what lies below; torch and transformers.
 """
 
+from domainformer.training.vision.answers import Judged, tokens_of
 from domainformer.training.vision.collator import VisionCollator
 from domainformer.training.vision.config import (
     DynamicConfig,
@@ -31,7 +32,7 @@ from domainformer.training.vision.config import (
 )
 from domainformer.training.vision.examples import pixels_of, questions_fingerprint, read_questions
 from domainformer.training.vision.judging import judge
-from domainformer.training.vision.learner import Judged, VisionLearner, tokens_of
+from domainformer.training.vision.learner import VisionLearner
 from domainformer.training.vision.opening import OpenedVision, open_vision
 from domainformer.training.vision.processor import ImageTextProcessor, open_base
 from domainformer.training.vision.rows import FeatureStore, VisionRows

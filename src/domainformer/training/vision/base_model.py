@@ -82,7 +82,7 @@ def looking_loss(attention: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
 
 
 class _Snapshots(TrainerCallback):
-    """Keeps the model as it is at the end of each stage."""
+    """Keeps the model as it is at the end of each stage of square grids."""
 
     def __init__(
         self, stages: Sequence[BaseStage], tokenizer: PreTrainedTokenizerFast, folder: Path
@@ -90,7 +90,8 @@ class _Snapshots(TrainerCallback):
         ends, total = {}, 0
         for stage in stages:
             total += stage.steps
-            ends[total] = stage.side
+            if stage.short is None:
+                ends[total] = stage.side
         self.ends, self.tokenizer, self.folder = ends, tokenizer, folder
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -158,7 +159,7 @@ def train_base(
         if not (after / "accuracy.json").exists():
             _train_round(before, after, wanted, folder, seed=seed + number, save_every=save_every)
         before = after
-    sides = {stage.side for wanted in rounds for stage in wanted.stages}
+    sides = {stage.side for wanted in rounds for stage in wanted.stages if stage.short is None}
     return {side: folder / f"grid-{side}" for side in sorted(sides)}
 
 

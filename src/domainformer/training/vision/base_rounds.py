@@ -16,16 +16,27 @@ class BaseStage:
     """Steps on one grid.
 
     Args:
-        side: tiles along the side of the square grid.
+        side: tiles along the longer side of the grid.
         steps: optimiser steps.
         scenes: per step.
         questions: per scene.
+        short: tiles along the shorter side, upright and lying in turn; None: a square. Words
+            stand after an image as far as its longer side is long, so that a strip teaches at a
+            fraction of the cost what a larger square changes.
     """
 
     side: int
     steps: int
     scenes: int = 5
     questions: int = 14
+    short: int | None = None
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns that its steps take in turn."""
+        if self.short is None:
+            return ((self.side, self.side),)
+        return (self.side, self.short), (self.short, self.side)
 
 
 @dataclass(frozen=True)
@@ -93,15 +104,18 @@ class RoundSteps(IterableDataset[list[Group]]):
 
     def __iter__(self) -> Iterator[list[Group]]:
         for stage in self.wanted.stages:
-            size = stage.steps * stage.scenes * stage.questions
-            drawn = TileQuestions(
-                size,
-                rows=stage.side,
-                columns=stage.side,
-                kinds=self.wanted.kinds,
-                seed=self.seed,
-                questions_per_scene=stage.questions,
-            )
+            drawn = [self._drawn(stage, rows, columns) for rows, columns in stage.grids]
             for step in range(stage.steps):
                 first = step * stage.scenes
-                yield [drawn.group(scene) for scene in range(first, first + stage.scenes)]
+                questions = drawn[step % len(drawn)]
+                yield [questions.group(scene) for scene in range(first, first + stage.scenes)]
+
+    def _drawn(self, stage: BaseStage, rows: int, columns: int) -> TileQuestions:
+        return TileQuestions(
+            stage.steps * stage.scenes * stage.questions,
+            rows=rows,
+            columns=columns,
+            kinds=self.wanted.kinds,
+            seed=self.seed,
+            questions_per_scene=stage.questions,
+        )

@@ -110,6 +110,8 @@ class DynamicConfig(StrictConfig):
         price: Nats per kept token of an image, in place of a target.
         rate: Learning rate of the multiplier.
         multiplier: Its first value.
+        trials: Shares of the tokens that a dynamic step tries by dropping, ascending. The first
+            should be what ``compressor.min_tokens`` keeps of an image.
     """
 
     probability: float = Field(0.5, gt=0, le=1)
@@ -117,6 +119,7 @@ class DynamicConfig(StrictConfig):
     price: float | None = Field(None, gt=0)
     rate: float = Field(0.05, gt=0)
     multiplier: float = Field(1.0, ge=0)
+    trials: tuple[float, ...] = (0.0156, 0.0278, 0.0625, 0.111, 0.25, 0.5, 1.0)
 
     @model_validator(mode="after")
     def _target_or_price(self) -> DynamicConfig:
@@ -140,12 +143,14 @@ class GuidanceConfig(StrictConfig):
         weight: Of this loss beside the answers'.
         alone: Share of the steps, the first ones, that learn from attention alone: no pass through
             gates, and none backwards through the model.
-        layer: Whose attention, counted from 1, the mean over its heads; None: the last.
+        layers: Whose attention, counted from 1, or from -1 backwards; the mean over their heads,
+            each layer's share of the image counting alike. What the last layer looks at is where
+            an answer stands; what was counted or weighed was looked at before.
     """
 
     weight: float = Field(1.0, gt=0)
     alone: float = Field(0.5, ge=0, le=1)
-    layer: int | None = Field(None, ge=1)
+    layers: tuple[int, ...] = Field((-1,), min_length=1)
 
 
 class VisionTrainingConfig(StrictConfig):

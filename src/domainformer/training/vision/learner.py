@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -31,34 +31,14 @@ from domainformer.models.vision import (
     RelevanceRealizer,
     TemperatureSchedule,
 )
-from domainformer.models.vision.baselines import AttentionRank
 from domainformer.models.vision.soft import SoftOutput
+from domainformer.training.vision.answers import Judged, at_answers, per_row, tokens_of
 from domainformer.training.vision.collator import NO_TARGET
 from domainformer.training.vision.config import VisionTrainingConfig
+from domainformer.training.vision.guidance import guidance_loss, shares_of_attention
+from domainformer.training.vision.trials import trial_loss
 
 _NOT_INPUTS = ("relevant", "images", "looked_at")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """How a batch was answered after tokens were dropped.
-
-    Args:
-        correct: Questions whose whole answer is the model's first choice, token by token: those
-            that greedy generation would answer exactly.
-        questions: Questions in all.
-        loss: Cross-entropy, summed over the tokens of all answers.
-        targets: Tokens of all answers.
-        kept: Image tokens kept.
-        tokens: Image tokens in all.
-    """
-
-    correct: int
-    questions: int
-    loss: float
-    targets: int
-    kept: int
-    tokens: int
 
 
 class VisionLearner(nn.Module):
@@ -127,20 +107,21 @@ class VisionLearner(nn.Module):
             step: Optimizer steps done.
             batch: Of a :class:`~domainformer.training.vision.VisionCollator`.
         """
-        guided = self._guided(batch)
-        if self.guided_alone(step):
+        alone = self.guided_alone(step)
+        guided = self._guided(batch, centred=alone)
+        if alone:
             return guided
         inputs, images, labels = self._opened(batch)
         share, temperature = self.budget_at(step), self.temperature(step)
-        budgets = None if share is None else tokens_of(images, share)
+        if share is None:
+            return self._tried(inputs, images, labels) + guided
+        budgets = tokens_of(images, share)
         soft = self._gated(inputs, images, labels, budgets, temperature)
         found, wanted, _ = at_answers(soft.logits, labels)
         loss = functional.cross_entropy(found.float(), wanted)
         if weight := self.training_config.distillation:
             distance = self._distance(inputs, images, labels, found)
             loss = (1 - weight) * loss + weight * distance
-        if share is None:
-            loss = loss + self._cost(soft.kept_share, images.counts)
         return loss + guided
 
     def guided_alone(self, step: int) -> bool:
@@ -162,21 +143,31 @@ class VisionLearner(nn.Module):
         """
         inputs, images, labels = self._opened(batch)
         budgets = None if share is None else tokens_of(images, share)
-        short = self.realizer.compress(**inputs, labels=labels, images=images, budgets=budgets)
-        assert short.labels is not None  # they were given
-        output = self.realizer.model(
-            **short.model_inputs(self.realizer.base), **self._tail(short.labels)
-        )
-        found, wanted, rows = at_answers(output.logits, short.labels)
+        found, wanted, rows, kept = self._dropped(inputs, images, labels, budgets)
         wrong = found.argmax(-1) != wanted
         return Judged(
             correct=len(labels) - len(rows[wrong].unique()),
             questions=len(labels),
             loss=float(functional.cross_entropy(found.float(), wanted, reduction="sum")),
             targets=len(wanted),
-            kept=sum(short.selection.counts),
+            kept=sum(kept),
             tokens=sum(images.counts),
         )
+
+    def _dropped(
+        self,
+        inputs: dict[str, Any],
+        images: ImageTokens,
+        labels: Tensor,
+        budgets: tuple[int, ...] | None,
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
+        """Logits, ids and rows at the answers after tokens were dropped, and how many stayed."""
+        short = self.realizer.compress(**inputs, labels=labels, images=images, budgets=budgets)
+        assert short.labels is not None  # they were given
+        output = self.realizer.model(
+            **short.model_inputs(self.realizer.base), **self._tail(short.labels)
+        )
+        return *at_answers(output.logits, short.labels), short.selection.counts
 
     def _opened(self, batch: Mapping[str, Any]) -> tuple[dict[str, Any], ImageTokens, Tensor]:
         """The model's inputs without labels, the image tokens, the labels."""
@@ -217,11 +208,10 @@ class VisionLearner(nn.Module):
         guidance = self.training_config.guidance
         assert guidance is not None  # nobody asks otherwise
         inputs, images, labels = self._opened(batch)
-        layer = guidance.layer or len(self.realizer.base.model.get_decoder().layers)
         request = self.realizer.request(**inputs, images=images, labels=labels)
-        return AttentionRank(layer).scores(request)
+        return shares_of_attention(request, guidance.layers)
 
-    def _guided(self, batch: Mapping[str, Any]) -> Tensor:
+    def _guided(self, batch: Mapping[str, Any], *, centred: bool) -> Tensor:
         """How far the scores are from what the full model looks at, weighted."""
         guidance = self.training_config.guidance
         if guidance is None:
@@ -230,15 +220,7 @@ class VisionLearner(nn.Module):
         inputs, images, labels = self._opened(batch)
         request = self.realizer.request(**inputs, images=images, labels=labels)
         found = self.selector.score(request).scores
-        distances = [
-            functional.kl_div(
-                score.float().log_softmax(0),
-                (attention / attention.sum()).to(score.device),
-                reduction="sum",
-            )
-            for score, attention in zip(found, looked_at, strict=True)
-        ]
-        return guidance.weight * torch.stack(distances).mean()
+        return guidance.weight * guidance_loss(found, looked_at, centred=centred)
 
     def _tail(self, labels: Tensor) -> dict[str, int]:
         """Lets the model compute logits from the first answer on: a vocabulary is wide."""
@@ -262,49 +244,46 @@ class VisionLearner(nn.Module):
             reduction="batchmean",
         )
 
-    def _cost(self, kept_share: Tensor, counts: tuple[int, ...]) -> Tensor:
-        """The price of the tokens that dynamic budgets are expected to keep."""
+    def _tried(self, inputs: dict[str, Any], images: ImageTokens, labels: Tensor) -> Tensor:
+        """What budgets cost that are tried, told to the scores."""
         dynamic = self.training_config.dynamic
         assert dynamic is not None  # budget_at answers None for no other reason
-        if dynamic.target is None:
-            return (dynamic.price or 0.0) * (kept_share * kept_share.new_tensor(counts)).mean()
-        excess = kept_share.mean() - dynamic.target
-        cost = self.multiplier.clone() * excess
-        if self.training:
+        tried = [tokens_of(images, share) for share in dynamic.trials]
+        whose = torch.tensor(images.rows, device=labels.device)
+        with torch.no_grad():
+            costs = torch.stack(
+                [self._answer_loss(inputs, images, labels, tokens)[whose] for tokens in tried]
+            )  # [T, N]
+        request = self.realizer.request(**inputs, images=images, labels=labels)
+        scores = self.selector.score(request).scores
+        for index, tokens in enumerate(tried):
+            costs[index] += self._price(tokens, images.counts).to(costs)
+        losses = [
+            trial_loss(score, [tokens[image] for tokens in tried], costs[:, image])
+            for image, score in enumerate(scores)
+        ]
+        if dynamic.target is not None and self.training:
             # Dual ascent: what is kept too much becomes dearer for the steps to come.
-            self.multiplier.add_(dynamic.rate * excess.detach()).clamp_(min=0)
-        return cost
+            kept = torch.stack([(score > 0).float().mean() for score in scores]).mean()
+            self.multiplier.add_(dynamic.rate * (kept.detach() - dynamic.target)).clamp_(min=0)
+        return torch.stack(losses).mean()
 
+    def _answer_loss(
+        self, inputs: dict[str, Any], images: ImageTokens, labels: Tensor, budgets: tuple[int, ...]
+    ) -> Tensor:
+        """Mean cross-entropy of each row's answer after tokens were dropped, ``[B]``."""
+        found, wanted, rows, _ = self._dropped(inputs, images, labels, budgets)
+        losses = functional.cross_entropy(found.float(), wanted, reduction="none")
+        return per_row(losses, rows, len(labels))
 
-def tokens_of(images: ImageTokens, share: float) -> tuple[int, ...]:
-    """Tokens to keep of each image for a share of them; at least one.
-
-    Example:
-        >>> images = ImageTokens((torch.zeros(36, 4), torch.zeros(4, 4)), ((6, 6), (2, 2)), (0, 1))
-        >>> tokens_of(images, 1 / 9)
-        (4, 1)
-    """
-    return tuple(max(1, min(count, round(share * count))) for count in images.counts)
-
-
-def at_answers(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, ids and rows of the batch at the predictions of answers.
-
-    Args:
-        logits: ``[B, T, V]`` of the last T ≤ S positions.
-        labels: ``[B, S]``; a position is predicted by the one before it.
-
-    Returns:
-        ``[A, V]``, ``[A]``, ``[A]``.
-
-    Example:
-        >>> found, wanted, rows = at_answers(torch.zeros(1, 2, 9), torch.tensor([[-100, -100, 7]]))
-        >>> found.shape, wanted.tolist(), rows.tolist()
-        (torch.Size([1, 9]), [7], [0])
-    """
-    wanted = labels[:, labels.shape[1] - logits.shape[1] + 1 :]
-    rows, places = (wanted != NO_TARGET).nonzero(as_tuple=True)
-    return logits[rows, places], wanted[rows, places], rows
+    def _price(self, tokens: tuple[int, ...], counts: tuple[int, ...]) -> Tensor:
+        """What so many tokens of each image cost, ``[N]`` nats."""
+        dynamic = self.training_config.dynamic
+        assert dynamic is not None  # as in _tried
+        kept = torch.tensor(tokens, dtype=torch.float32)
+        if dynamic.target is None:
+            return (dynamic.price or 0.0) * kept
+        return self.multiplier.cpu() * kept / torch.tensor(counts)
 
 
 def _placed(images: ImageTokens, like: Tensor) -> ImageTokens:
