@@ -31,7 +31,7 @@ from domainformer.models.vision import (
     RelevanceRealizer,
     realize,
 )
-from domainformer.models.vision.shortening import encoder_outputs
+from domainformer.models.vision.compressed import encoder_outputs
 
 RESULT = Path(__file__).parent / "results" / "vision_prefill.json"
 GOAL = 0.9

@@ -6,7 +6,7 @@ import pytest
 from domainformer.data.tile_questions import KINDS, TileQuestions, vocabulary
 from domainformer.data.tile_scenes import (
     COUNTED,
-    DOT_MARGIN,
+    DOT_LEAD,
     DOTS,
     FIRST_COUNTED,
     FIRST_PAIRED,
@@ -71,7 +71,7 @@ def test_names_are_unambiguous_and_dots_have_a_margin(side):
     assert len(set(pairs.tolist())) == len(pairs) > 0
     assert shown[FIRST_COUNTED : FIRST_COUNTED + len(COUNTED)].max() <= 3
     second, first = np.sort(np.bincount(scene.dots, minlength=len(DOTS)))[-2:]
-    assert first - second >= round(DOT_MARGIN * side * side)
+    assert first - second >= round(DOT_LEAD * side * side)
 
 
 def test_a_tile_is_painted_as_its_labels_say():

@@ -21,6 +21,7 @@ from typing import Final, overload
 import numpy as np
 
 from domainformer.data.tile_scenes import (
+    DOT_LEAD,
     DOTS,
     FIRST_COUNTED,
     FIRST_PAIRED,
@@ -118,6 +119,8 @@ class TileQuestions(Sequence[VisionQuestion]):
         part: whose handwritten digits are shown.
         seed: scenes are a function of the seed, the part and their number.
         questions_per_scene: so many questions in a row share a scene.
+        lead: share of the tiles by which the commonest dot leads the next, at least. Wider than
+            it is by default, a model begins to compare dots sooner.
 
     Raises:
         DataError: an unknown kind, or a grid below 3 × 3.
@@ -138,6 +141,7 @@ class TileQuestions(Sequence[VisionQuestion]):
         part: Part = "train",
         seed: int = 0,
         questions_per_scene: int = 1,
+        lead: float = DOT_LEAD,
     ) -> None:
         unknown = [kind for kind in kinds if kind not in _ASK]
         if unknown or not kinds:
@@ -156,7 +160,7 @@ class TileQuestions(Sequence[VisionQuestion]):
             )
         self.size, self.rows, self.columns = size, rows, columns
         self.kinds, self.part, self.seed = tuple(kinds), part, seed
-        self.questions_per_scene = questions_per_scene
+        self.questions_per_scene, self.lead = questions_per_scene, lead
 
     def __len__(self) -> int:
         return self.size
@@ -168,7 +172,7 @@ class TileQuestions(Sequence[VisionQuestion]):
     def group(self, scene: int) -> tuple[TileScene, list[VisionQuestion]]:
         """One scene and all questions that are asked of it."""
         rng = self._rng(scene)
-        drawn = draw_scene(self.rows, self.columns, self.part, rng)
+        drawn = draw_scene(self.rows, self.columns, self.part, rng, lead=self.lead)
         first = scene * self.questions_per_scene
         last = min(first + self.questions_per_scene, self.size)
         asked = [_ASK[self.kinds[i % len(self.kinds)]](drawn, rng) for i in range(first, last)]

@@ -57,7 +57,7 @@ DOTS: Final[dict[str, Colour]] = {
 
 INKS: Final = {**SINGLE, **PAIRED, **COUNTED, **PLAIN}
 MOST_COUNTED: Final = 3
-DOT_MARGIN: Final = 0.1
+DOT_LEAD: Final = 0.1
 """The commonest dot leads the next by at least this share of the tiles."""
 
 _INK_RGB: Final = np.array(list(INKS.values()), dtype=np.float32)
@@ -149,9 +149,9 @@ def _draw_inks(rows: int, columns: int, rng: np.random.Generator) -> tuple[Label
     return inks[order], grounds[order]
 
 
-def _draw_dots(count: int, rng: np.random.Generator) -> Labels:
-    """A dot for every tile, the commonest one ahead by ``DOT_MARGIN`` of the tiles."""
-    margin = max(1, round(DOT_MARGIN * count))
+def _draw_dots(count: int, lead: float, rng: np.random.Generator) -> Labels:
+    """A dot for every tile, the commonest one ahead by a share of the tiles."""
+    margin = max(1, round(lead * count))
     while True:
         shares = rng.dirichlet(np.full(len(DOTS), 4.0))
         dots = rng.choice(len(DOTS), size=count, p=shares)
@@ -173,12 +173,22 @@ def _paint(scene_labels: Labels, rows: int, columns: int, glyphs: npt.NDArray[np
     return np.ascontiguousarray(mosaic.reshape(rows * TILE, columns * TILE, 3))
 
 
-def draw_scene(rows: int, columns: int, part: Part, rng: np.random.Generator) -> TileScene:
-    """One mosaic of ``rows × columns`` tiles."""
+def draw_scene(
+    rows: int, columns: int, part: Part, rng: np.random.Generator, *, lead: float = DOT_LEAD
+) -> TileScene:
+    """One mosaic of ``rows × columns`` tiles.
+
+    Args:
+        rows: tiles from top to bottom.
+        columns: tiles from left to right.
+        part: whose handwritten digits are shown.
+        rng: source of chance.
+        lead: share of the tiles by which the commonest dot leads the next, at least.
+    """
     count = rows * columns
     digits = rng.integers(0, 10, count)
     inks, grounds = _draw_inks(rows, columns, rng)
-    dots = _draw_dots(count, rng)
+    dots = _draw_dots(count, lead, rng)
     glyphs = _glyphs(part)
     drawn = np.stack([glyphs[d][rng.integers(len(glyphs[d]))] for d in digits.tolist()])
     labels = np.stack([digits, inks, grounds, dots], axis=1)

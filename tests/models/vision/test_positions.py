@@ -67,7 +67,7 @@ def test_positions_cannot_be_had_without_grids(family):
         RelevanceRealizer(model, RandomTokens()).compress(**inputs)
     # The twin: the model itself goes on without a word, and answers otherwise.
     images = base.encode(inputs["pixel_values"], grids, ids)
-    from domainformer.models.vision.shortening import encoder_outputs
+    from domainformer.models.vision.compressed import encoder_outputs
 
     given = {
         "input_ids": ids,

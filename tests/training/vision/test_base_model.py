@@ -22,7 +22,7 @@ from domainformer.training.vision.base_model import (
     looking_loss,
     train_base,
 )
-from domainformer.training.vision.base_rounds import BaseRound, BaseStage, rounds_until
+from domainformer.training.vision.base_rounds import BaseRound, BaseStage, RoundSteps, rounds_until
 from domainformer.training.vision.packed_questions import IGNORED, PackedQuestions
 
 small = {"hidden_size": 32, "layers": 2, "heads": 2}
@@ -132,8 +132,8 @@ def test_two_heads_look_back_from_the_start(tokenizer):
 def test_stages_leave_their_models_and_a_stopped_run_goes_on(tmp_path, monkeypatch, tokenizer):
     first = (BaseStage(3, 2, scenes=2, questions=6), BaseStage(4, 2, scenes=1, questions=7))
     rounds = [
-        BaseRound(first, KINDS, 1e-3, 1e-4, "lookups"),
-        BaseRound((BaseStage(4, 2, 1, 12),), KINDS, 1e-3, 1e-4, "sums"),
+        BaseRound(first, KINDS, 1e-3, 1e-4),
+        BaseRound((BaseStage(4, 2, 1, 12),), KINDS, 1e-3, 1e-4),
     ]
     from domainformer.training.vision import base_model
 
@@ -178,3 +178,24 @@ def test_the_curriculum_ends_with_the_images_that_are_asked_for():
         assert rounds_until(tokens)[-1].stages[-1].side ** 2 == tokens
     with pytest.raises(ConfigError, match="100"):
         rounds_until(100)
+
+
+def test_a_strip_stands_and_lies_in_turn_and_words_stand_as_far_off_as_in_the_square(tokenizer):
+    stages = (BaseStage(6, 2, scenes=1, questions=6, short=3, lead=0.4), BaseStage(6, 1, 1, 6))
+    steps = list(RoundSteps(BaseRound(stages, KINDS, 1e-3, 1e-4), seed=0))
+    assert [(one[0][0].rows, one[0][0].columns) for one in steps] == [(6, 3), (3, 6), (6, 6)]
+    collate = PackedQuestions(tokenizer)
+    firsts = []
+    for step, tokens in zip(steps, (18, 18, 36), strict=True):
+        positions = collate(step)["position_ids"]
+        firsts.append(positions[:, 0, tokens + 2].tolist())
+    assert firsts == [[8, 8, 8]] * 3  # vision start, six places of the image, vision end
+    for (scene, _), *_ in steps[:2]:
+        second, first = sorted(np.bincount(scene.dots, minlength=4))[-2:]
+        assert first - second >= round(0.4 * 18)
+
+
+def test_nothing_is_shown_where_no_question_asks_for_it():
+    attention = torch.full((1, 4, 4), 0.25)
+    labels = torch.tensor([[-100, -100, 5, 6]])
+    assert looking_loss(attention, labels, torch.zeros(1, 3)) == 0.0

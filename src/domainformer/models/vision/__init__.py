@@ -17,7 +17,9 @@ from domainformer.models.vision.allocator import TokenAllocator, top_tokens
 from domainformer.models.vision.balancer import Balanced, TensionBalancer
 from domainformer.models.vision.budget import BudgetCalculator
 from domainformer.models.vision.capabilities import VisionBase
-from domainformer.models.vision.compressor import CompressorConfig, RelevanceCompressor, Scored
+from domainformer.models.vision.compressed import CompressedInputs
+from domainformer.models.vision.compressor import RelevanceCompressor, Scored
+from domainformer.models.vision.compressor_config import CompressorConfig
 from domainformer.models.vision.coupling import CouplingScorer
 from domainformer.models.vision.gates import TemperatureSchedule, harden, open_gate, threshold_gate
 from domainformer.models.vision.inputs import Budgets, resolve_budgets
@@ -31,7 +33,7 @@ from domainformer.models.vision.request import (
     TokenSelector,
 )
 from domainformer.models.vision.scorers import InformationScorer, SalienceScorer, Scorer
-from domainformer.models.vision.shortening import CompressedInputs, full_inputs, realize
+from domainformer.models.vision.shortening import full_inputs, realize
 from domainformer.models.vision.soft import SoftOutput
 
 __all__ = [

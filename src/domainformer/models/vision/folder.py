@@ -28,7 +28,8 @@ from domainformer.artifacts import (
     write_json,
 )
 from domainformer.errors import FingerprintError, VisionError
-from domainformer.models.vision.compressor import CompressorConfig, RelevanceCompressor
+from domainformer.models.vision.compressor import RelevanceCompressor
+from domainformer.models.vision.compressor_config import CompressorConfig
 from domainformer.models.vision.realizer import RelevanceRealizer
 from domainformer.version import __version__
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from domainformer.errors import VisionError
 from domainformer.models.vision.capabilities import Route, VisionBase
+from domainformer.models.vision.compressed import CompressedInputs, joined
 from domainformer.models.vision.inputs import (
     Budgets,
     known_inputs,
@@ -35,13 +36,7 @@ from domainformer.models.vision.queries import (
     question_mask,
 )
 from domainformer.models.vision.request import CompressionRequest, ImageTokens, TokenSelector
-from domainformer.models.vision.shortening import (
-    CompressedInputs,
-    Side,
-    full_inputs,
-    joined,
-    realize,
-)
+from domainformer.models.vision.shortening import Side, full_inputs, realize
 from domainformer.models.vision.soft import SoftOutput, soft_forward
 from domainformer.models.vision.towers import image_rows
 

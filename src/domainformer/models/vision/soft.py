@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 
 from domainformer.errors import VisionError
+from domainformer.models.vision.compressed import joined
 from domainformer.models.vision.gates import harden, open_gate, threshold_gate
 from domainformer.models.vision.request import CompressionRequest
-from domainformer.models.vision.shortening import full_inputs, joined
+from domainformer.models.vision.shortening import full_inputs
 
 
 @dataclass(frozen=True)

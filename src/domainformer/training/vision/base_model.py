@@ -32,29 +32,29 @@ from domainformer.training.vision.base_tower import train_tower, training_argume
 from domainformer.training.vision.packed_questions import IGNORED, PackedQuestions
 
 _SHOWN_TO: Final = {"lookups": (-1, slice(0, 2)), "sums": (-2, slice(2, 4))}
-"""The layer and the heads that learn where an answer stands."""
+"""The layer and the heads that learn where the answers of these questions stand."""
 
 
 class _AnswerTrainer(Trainer):
-    """A trainer that also shows two heads where an answer stands.
+    """A trainer that also shows some heads where an answer stands.
 
     ``loss + w · cross-entropy of their attention``, with w falling from 1 to 0 over the round.
     From answers alone the same model needs many times the steps.
     """
-
-    shown: str = "lookups"
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **kwargs: Any
     ) -> Any:
         del return_outputs, kwargs  # nothing is evaluated here, and every label counts alike
         inputs = dict(inputs)
-        wanted = {name: inputs.pop(name) for name in _SHOWN_TO}[self.shown]
+        wanted = {name: inputs.pop(name) for name in _SHOWN_TO}
         output = model(**encode_images(model, inputs), output_attentions=True)
-        layer, heads = _SHOWN_TO[self.shown]
-        attention = output.attentions[layer][:, heads].mean(1)
         weight = 1 - self.state.global_step / self.state.max_steps
-        return output.loss + weight * looking_loss(attention, inputs["labels"], wanted)
+        loss = output.loss
+        for name, (layer, heads) in _SHOWN_TO.items():
+            attention = output.attentions[layer][:, heads].mean(1)
+            loss = loss + weight * looking_loss(attention, inputs["labels"], wanted[name])
+        return loss
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Weights of a checkpoint under the names that the model uses.
@@ -74,11 +74,15 @@ def looking_loss(attention: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
         attention: ``[B, S, S]``.
         labels: ``[B, S]``, two per question: the answer and the end of the text.
         wanted: ``[questions, 1 + K]``, each row a distribution, or zero where nothing is shown.
+
+    Returns:
+        A scalar, 0 where no question is shown.
     """
     rows, places = torch.nonzero(labels[:, 1:] != IGNORED, as_tuple=True)
     found = attention[rows[::2], places[::2], : wanted.shape[1]]
     shown = wanted.sum(1) > 0
-    return -(wanted * (found + 1e-6).log()).sum(1)[shown].mean()
+    losses = -(wanted * (found + 1e-6).log()).sum(1)
+    return losses[shown].sum() / shown.sum().clamp_min(1)
 
 
 class _Snapshots(TrainerCallback):
@@ -122,7 +126,7 @@ def train_base(
     *,
     seed: int = 0,
     rounds: Sequence[BaseRound] = CURRICULUM,
-    tower_steps: int = 500,
+    tower_steps: int = 900,
     save_every: int = 250,
 ) -> dict[int, Path]:
     """Train the base model, keeping it at the end of each stage.
@@ -142,7 +146,7 @@ def train_base(
 
     Example:
         >>> import tempfile
-        >>> once = BaseRound((BaseStage(3, 2, 2, 6),), KINDS, 1e-3, 1e-4, "lookups")
+        >>> once = BaseRound((BaseStage(3, 2, 2, 6),), KINDS, 1e-3, 1e-4)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     made = train_base(Path(folder), rounds=[once], tower_steps=2)
         ...     sorted(made), (made[3] / "model.safetensors").exists()
@@ -192,7 +196,6 @@ def _train_round(
         data_collator=lambda steps: collate(steps[0]),
         callbacks=[_Snapshots(wanted.stages, tokenizer, folder)],
     )
-    trainer.shown = wanted.shown
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=any(work.glob("checkpoint-*")) or None)
     last = folder / f"grid-{wanted.stages[-1].side}"

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from torch.utils.data import IterableDataset
 
 from domainformer.data.tile_questions import KINDS, TileQuestions
+from domainformer.data.tile_scenes import DOT_LEAD
 from domainformer.errors import ConfigError
 from domainformer.training.vision.packed_questions import Group
 
@@ -23,13 +24,15 @@ class BaseStage:
         short: tiles along the shorter side, upright and lying in turn; None: a square. Words
             stand after an image as far as its longer side is long, so that a strip teaches at a
             fraction of the cost what a larger square changes.
+        lead: of the commonest dot, see ``TileQuestions``.
     """
 
     side: int
     steps: int
-    scenes: int = 5
-    questions: int = 14
+    scenes: int = 8
+    questions: int = 7
     short: int | None = None
+    lead: float = DOT_LEAD
 
     @property
     def grids(self) -> tuple[tuple[int, int], ...]:
@@ -41,22 +44,19 @@ class BaseStage:
 
 @dataclass(frozen=True)
 class BaseRound:
-    """Stages that share an optimiser, and what attention is shown meanwhile.
+    """Stages that share an optimiser.
 
     Args:
         stages: the grids, in order.
         kinds: the kinds of question, in turn; one named twice is asked twice as often.
         learning_rate: at the first step.
         final_rate: at the last one, falling linearly.
-        shown: ``lookups``, or ``sums`` (counts and global questions): those for which two heads
-            are shown where the answer stands.
     """
 
     stages: tuple[BaseStage, ...]
     kinds: tuple[str, ...]
     learning_rate: float
     final_rate: float
-    shown: Literal["lookups", "sums"]
 
     @property
     def steps(self) -> int:
@@ -67,14 +67,26 @@ class BaseRound:
 _SUMS_TWICE: Final = (*KINDS, "count", "global")
 
 CURRICULUM: Final = (
-    # Places are the slowest to learn: cells are asked twice.
-    BaseRound((BaseStage(4, 600), BaseStage(8, 2400)), ("cell", *KINDS), 2e-3, 3.6e-4, "lookups"),
-    BaseRound((BaseStage(8, 900, questions=16),), _SUMS_TWICE, 1e-3, 1e-4, "sums"),
-    BaseRound((BaseStage(8, 900, questions=16),), _SUMS_TWICE, 5e-4, 5e-5, "sums"),
-    BaseRound((BaseStage(12, 700, scenes=4, questions=16),), KINDS, 1e-3, 2e-4, "lookups"),
-    BaseRound((BaseStage(24, 350, scenes=3, questions=28),), KINDS, 1e-3, 2e-4, "lookups"),
+    # Places are the slowest to learn: cells are asked twice. Dots are compared only once they
+    # were seen to differ widely.
+    BaseRound(
+        (BaseStage(4, 600, lead=0.4), BaseStage(8, 2400, lead=0.4)), ("cell", *KINDS), 2e-3, 3.6e-4
+    ),
+    BaseRound((BaseStage(8, 1800, scenes=7, questions=8),), _SUMS_TWICE, 1e-3, 5e-5),
+    BaseRound(
+        (BaseStage(12, 900, scenes=6, short=4), BaseStage(12, 900, scenes=4, questions=12)),
+        KINDS,
+        1e-3,
+        5e-5,
+    ),
+    BaseRound(
+        (BaseStage(24, 900, scenes=5, short=4), BaseStage(24, 300, scenes=3, questions=24)),
+        KINDS,
+        1e-3,
+        5e-5,
+    ),
 )
-"""To find one tile, on 16 tokens and then 64; to count, and to weigh all; then 144, then 576."""
+"""To find one tile and to weigh all, on 16 tokens and then 64; then 144; then 576."""
 
 
 def rounds_until(tokens: int) -> tuple[BaseRound, ...]:
@@ -85,7 +97,7 @@ def rounds_until(tokens: int) -> tuple[BaseRound, ...]:
 
     Example:
         >>> len(rounds_until(64)), len(rounds_until(576))
-        (3, 5)
+        (2, 4)
     """
     ends = {each.stages[-1].side ** 2: number for number, each in enumerate(CURRICULUM, start=1)}
     if tokens not in ends:
@@ -118,4 +130,5 @@ class RoundSteps(IterableDataset[list[Group]]):
             kinds=self.wanted.kinds,
             seed=self.seed,
             questions_per_scene=stage.questions,
+            lead=stage.lead,
         )
