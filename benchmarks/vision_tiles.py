@@ -127,17 +127,32 @@ def table(runs: list[VisionResults]) -> str:
     return "\n".join(lines)
 
 
-def spread(values: list[float]) -> str:
-    """Mean ± standard error, in percent."""
+def dynamic_table(runs: list[VisionResults]) -> str:
+    """Markdown: what dynamic budgets spend and answer, beside a fixed budget of the same mean."""
+    lines = ["| kind | full | dynamic | tokens kept | fixed at their mean |", "|---" * 5 + "|"]
+    for kind in (*KINDS, "all"):
+        cells = [
+            [run.cell(name, budget, kind) for run in runs]
+            for name, budget in (
+                ("full", "all"), ("relevance", "dynamic"), ("relevance, fixed", "as dynamic")
+            )
+        ]  # fmt: skip
+        full, dynamic, fixed = (spread([cell.accuracy for cell in each]) for each in cells)
+        kept = [cell.mean_kept for cell in cells[1]]
+        lines.append(f"| {kind} | {full} | {dynamic} | {spread(kept, 1)} | {fixed} |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float], unit: float = 100) -> str:
+    """Mean ± standard error, in percent or in another unit."""
     mean = statistics.fmean(values)
     if len(values) == 1:
-        return f"{100 * mean:.1f}"
-    return f"{100 * mean:.1f} ± {100 * statistics.stdev(values) / len(values) ** 0.5:.1f}"
+        return f"{unit * mean:.1f}"
+    return f"{unit * mean:.1f} ± {unit * statistics.stdev(values) / len(values) ** 0.5:.1f}"
 
 
 def verdict(runs: list[VisionResults]) -> dict:
     """The figures of the goals, as means over the seeds."""
-
     untrained = [name for name in BASELINES if name not in NOT_RIVALS]
     full = statistics.fmean([lookups(run, "full", "all") for run in runs])
     ninth = {
@@ -150,6 +165,9 @@ def verdict(runs: list[VisionResults]) -> dict:
         "lookups, full": full,
         "lookups, 1/9": ninth,
         "share of full": ninth["relevance"] / full,
+        "share of full, each seed": [
+            lookups(run, "relevance", "1/9") / lookups(run, "full", "all") for run in runs
+        ],
         "best training-free": best,
         "points above it": 100 * (ninth["relevance"] - ninth[best]),
         "points above the control": 100 * (ninth["relevance"] - ninth["no question"]),
@@ -188,7 +206,8 @@ def main() -> None:
         paths = sorted(options.out.glob(f"seed-*/results-{side * side}.json"))
         runs = [VisionResults.from_json(path.read_text()) for path in paths]
         found, summary = verdict(runs), VisionSummary.of(runs)
-        print(f"## {side * side} tokens\n\n{table(runs)}\n\n{json.dumps(found, indent=2)}\n")
+        print(f"## {side * side} tokens\n\n{table(runs)}\n\n{dynamic_table(runs)}\n")
+        print(f"{json.dumps(found, indent=2)}\n")
         written[str(side * side)] = {"verdict": found, "cells": json.loads(summary.to_json())}
     if options.write:
         RESULTS.write_text(json.dumps(written, indent=1) + "\n")

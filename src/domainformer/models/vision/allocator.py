@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from domainformer.errors import ConfigError, VisionError
@@ -32,18 +33,48 @@ def top_tokens(scores: Tensor, count: int) -> Tensor:
     return ranked[:count].sort().values
 
 
+def kept_tokens(scores: Tensor, count: int, context: float = 0.0) -> Tensor:
+    """The highest scores of one image, and some of the lowest, as ascending indices.
+
+    ::
+
+        scores   9 8 7 6 5 4 3 2 1 0        count 5, context 0.4
+        kept     ■ ■ ■           ■ ■        3 for what was asked, 2 as context
+
+    Next to the token that a question means, the next best ones are those that it is confused with.
+    A model that has to look somewhere does so more safely where the rest are clear opposites
+    (docs/vision.md has the figures).
+
+    Args:
+        scores: ``[K]``.
+        count: at least 1; more than K means all.
+        context: share of the count, rounded down, for the lowest scores.
+
+    Example:
+        >>> import torch
+        >>> kept_tokens(torch.arange(9.0, -1.0, -1.0), 5, context=0.4).tolist()
+        [0, 1, 2, 8, 9]
+    """
+    lowest = min(int(context * count + 1e-6), len(scores) - 1)
+    if count >= len(scores) or lowest < 1:
+        return top_tokens(scores, count)
+    ranked = scores.detach().sort(stable=True, descending=True).indices
+    return torch.cat([ranked[: count - lowest], ranked[-lowest:]]).sort().values
+
+
 @dataclass(frozen=True)
 class TokenAllocator:
-    """Hard top-k per image, with a number of tokens that the model's owner bounds.
+    """Hard selection per image, with a number of tokens that the model's owner bounds.
 
     An image with fewer than ``min_tokens`` tokens is kept whole.
 
     Args:
         min_tokens: the fewest to keep, at least 1.
         max_tokens: the most to keep.
+        context: share of a budget for the lowest scores, see :func:`kept_tokens`.
 
     Raises:
-        ConfigError: bounds that leave nothing between them.
+        ConfigError: bounds that leave nothing between them, or a context outside 0 ≤ c < 1.
 
     Example:
         >>> import torch
@@ -55,12 +86,19 @@ class TokenAllocator:
 
     min_tokens: int = 64
     max_tokens: int = 400
+    context: float = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_tokens <= self.max_tokens:
             raise ConfigError(
                 "the bounds of a token budget must hold 1 ≤ min_tokens ≤ max_tokens",
                 why=f"min_tokens={self.min_tokens}, max_tokens={self.max_tokens}",
+            )
+
+        if not 0 <= self.context < 1:
+            raise ConfigError(
+                "the share of a budget that is context must be at least 0 and below 1",
+                why=f"context={self.context}",
             )
 
     def bounded(self, budget: int, tokens: int) -> int:
@@ -75,6 +113,6 @@ class TokenAllocator:
                 why=f"{len(budgets)} budgets for {len(scores)} images",
             )
         return tuple(
-            top_tokens(score, self.bounded(budget, len(score)))
+            kept_tokens(score, self.bounded(budget, len(score)), self.context)
             for score, budget in zip(scores, budgets, strict=True)
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from domainformer.errors import VisionError
-from domainformer.models.vision.allocator import top_tokens
+from domainformer.models.vision.allocator import kept_tokens
 from domainformer.models.vision.balancer import TensionBalancer
 from domainformer.models.vision.compressor_config import CompressorConfig
 from domainformer.models.vision.coupling import CouplingScorer
@@ -104,7 +104,7 @@ class RelevanceCompressor(nn.Module):
 
     @torch.no_grad()
     def select(self, request: CompressionRequest) -> Selection:
-        """Keep the highest scores: as many as ``request.budgets`` says, or as relevance asks.
+        """Keep as many tokens as ``request.budgets`` says, or as relevance asks.
 
         A given budget is obeyed as far as the image has tokens; a dynamic one stays within
         ``min_tokens`` and ``max_tokens``.
@@ -121,7 +121,7 @@ class RelevanceCompressor(nn.Module):
             )
         if request.budgets is not None:
             kept = tuple(
-                top_tokens(score, budget)
+                kept_tokens(score, budget, self.config.context)
                 for score, budget in zip(scored.scores, request.budgets, strict=True)
             )
         else:

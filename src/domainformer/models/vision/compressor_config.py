@@ -29,6 +29,8 @@ class CompressorConfig:
         max_tokens: most tokens per image where the budget is dynamic.
         budget_rule: how many tokens a dynamic budget takes, see :class:`BudgetCalculator`.
         share: of relevance to keep by the rule ``mass``.
+        context: share of every budget for the lowest scores, see
+            :func:`~domainformer.models.vision.allocator.kept_tokens`.
         merge: average dropped tokens into the most similar kept one.
 
     Raises:
@@ -50,6 +52,7 @@ class CompressorConfig:
     max_tokens: int = 400
     budget_rule: BudgetRule = "gate"
     share: float = 0.9
+    context: float = 0.0
     merge: bool = False
 
     def __post_init__(self) -> None:
@@ -77,7 +80,7 @@ class CompressorConfig:
     @property
     def allocator(self) -> TokenAllocator:
         """Within which bounds."""
-        return TokenAllocator(self.min_tokens, self.max_tokens)
+        return TokenAllocator(self.min_tokens, self.max_tokens, self.context)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values that JSON can hold."""
