@@ -11,6 +11,7 @@ from domainformer.models.vision import (
     ImageTokens,
     RelevanceCompressor,
     TokenSelector,
+    kept_tokens,
     merge_dropped,
     top_tokens,
 )

@@ -13,7 +13,7 @@ Start with :class:`RelevanceRealizer`, which joins any vision-language model of 
 training it, ``folder`` for saving it. May import ``artifacts``, ``version`` and ``errors``.
 """
 
-from domainformer.models.vision.allocator import TokenAllocator, top_tokens
+from domainformer.models.vision.allocator import TokenAllocator, kept_tokens, top_tokens
 from domainformer.models.vision.balancer import Balanced, TensionBalancer
 from domainformer.models.vision.budget import BudgetCalculator
 from domainformer.models.vision.capabilities import VisionBase
@@ -53,6 +53,7 @@ __all__ = [
     "Balanced",
     "BudgetCalculator",
     "TokenAllocator",
+    "kept_tokens",
     "top_tokens",
     "threshold_gate",
     "harden",
