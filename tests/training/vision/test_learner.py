@@ -268,6 +268,10 @@ def test_guidance_is_the_distance_to_what_the_model_looks_at(learner_of, collate
     batch = collate(small.questions(3))
     guided = learner_of(guidance=GuidanceConfig(weight=2.0, alone=0.5, layers=(1, -1)), steps=10)
     assert [guided.guided_alone(step) for step in (0, 4, 5, 9)] == [True, True, False, False]
+    # The gate begins warm where it begins.
+    warmth = guided.training_config.temperature
+    assert guided.temperature(5) == pytest.approx(warmth.start)
+    assert guided.temperature(9) == pytest.approx(warmth.end)
     alone = guided(step=0, **batch)
     # The slow, obvious way: attention by the model itself, image by image.
     inputs = {name: value for name, value in batch.items() if name not in ("images", "relevant")}
@@ -283,7 +287,7 @@ def test_guidance_is_the_distance_to_what_the_model_looks_at(learner_of, collate
     distance, shift = torch.stack(distances).mean(), torch.stack(shifts).mean()
     assert torch.allclose(alone, 2.0 * (distance + shift), atol=1e-5)
     # Beside gates or trials the scores may lie where they will.
-    gates = learner_of(steps=10)(step=5, **batch)
+    gates = learner_of(steps=5)(step=0, **batch)
     assert torch.allclose(guided(step=5, **batch), gates + 2.0 * distance, atol=1e-5)
     alone.backward()
     assert all(one.grad is None for one in guided.realizer.model.parameters())

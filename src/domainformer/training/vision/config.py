@@ -83,7 +83,7 @@ class VisionDataConfig(StrictConfig):
 
 
 class TemperatureConfig(StrictConfig):
-    """The temperature of the gate over the steps: from soft to hard.
+    """The temperature of the gate over the steps that have one: from soft to hard.
 
     Args:
         start: At the first step.
@@ -126,6 +126,17 @@ class DynamicConfig(StrictConfig):
         if (self.target is None) == (self.price is None):
             raise ValueError("dynamic needs a target or a price, one of them")
         return self
+
+    @field_validator("trials")
+    @classmethod
+    def _ascending_shares(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if (
+            len(value) < 2
+            or list(value) != sorted(set(value))
+            or not 0 < value[0] <= value[-1] <= 1
+        ):
+            raise ValueError("trials are two or more ascending shares of the tokens, at most 1")
+        return value
 
 
 class GuidanceConfig(StrictConfig):

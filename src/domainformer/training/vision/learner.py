@@ -14,6 +14,7 @@ drops tokens, tells what a compressor can do.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from inspect import signature
@@ -71,9 +72,10 @@ class VisionLearner(nn.Module):
         self._cuts_logits = "logits_to_keep" in signature(realizer.model.forward).parameters
         # The engine keeps it with checkpoints, and changes it while it trains: a copy.
         self.config = copy.deepcopy(realizer.base.model.config)
-        warmth = training.temperature
-        self.temperature = TemperatureSchedule(
-            steps=max(1, training.steps - 1),
+        guidance, warmth = training.guidance, training.temperature
+        self._alone = 0 if guidance is None else math.ceil(guidance.alone * training.steps)
+        self._schedule = TemperatureSchedule(
+            steps=max(1, training.steps - self._alone - 1),
             start=warmth.start,
             end=warmth.end,
             shape=warmth.shape,
@@ -130,8 +132,15 @@ class VisionLearner(nn.Module):
         Args:
             step: Optimizer steps done.
         """
-        guidance = self.training_config.guidance
-        return guidance is not None and step < guidance.alone * self.training_config.steps
+        return step < self._alone
+
+    def temperature(self, step: int) -> float:
+        """Of the gate at a step; it falls over the steps that have gates.
+
+        Args:
+            step: Optimizer steps done.
+        """
+        return self._schedule(step - self._alone)
 
     @torch.no_grad()
     def judge(self, batch: Mapping[str, Any], share: float | None) -> Judged:
