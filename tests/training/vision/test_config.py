@@ -39,6 +39,8 @@ def test_dotted_overrides_reach_every_section():
         ({"training": {"dynamic": {"price": 1.0, "trials": [0.5, 0.1]}}}, "ascending shares"),
         ({"training": {"dynamic": {"price": 1.0, "trials": [0.5, 1.5]}}}, "ascending shares"),
         ({"training": {"dynamic": {"price": 1.0, "trials": [0.5]}}}, "ascending shares"),
+        ({"training": {"guidance": {"layers": [0]}}}, "no layer 0"),
+        ({"training": {"guidance": {"layers": []}}}, "training.guidance.layers"),
         ({"training": {"dynamic": {}}}, "a target or a price"),
         ({"training": {"dynamic": {"target": 0.1, "price": 1.0}}}, "a target or a price"),
         ({"training": {"temperature": {"end": 0}}}, "training.temperature.end"),

@@ -163,6 +163,13 @@ class GuidanceConfig(StrictConfig):
     alone: float = Field(0.5, ge=0, le=1)
     layers: tuple[int, ...] = Field((-1,), min_length=1)
 
+    @field_validator("layers")
+    @classmethod
+    def _no_layer_zero(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if 0 in value:
+            raise ValueError("there is no layer 0: they count from 1, or from -1 backwards")
+        return value
+
 
 class VisionTrainingConfig(StrictConfig):
     """The optimisation of the compressor; the model itself stays as it is.

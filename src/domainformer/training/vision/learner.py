@@ -1,10 +1,13 @@
-"""What one step learns: where the model looks, then what a gate costs; judged by hard drop.
+"""What one step learns: where the model looks, then what a gate costs or a band is worth.
 
 ::
 
     question ─▶ compressor ─▶ scores ─▶ log-gate on image keys ─▶ frozen model ─▶ answer
                     ▲                                                               │
                     └──────────────── gradient, to the compressor alone ────────────┘
+
+A step with a dynamic budget has no gates: it drops tokens and learns from what that cost
+(``trials``).
 
 Trap: through a warm or smooth gate the model reads tokens that it will not have, and the training
 loss falls to almost nothing with or without a question. Only :meth:`VisionLearner.judge`, which

@@ -29,7 +29,7 @@ def trial_loss(scores: Tensor, tokens: Sequence[int], costs: Tensor) -> Tensor:
     Args:
         scores: ``[K]`` of its tokens, with gradient.
         tokens: T budgets that were tried, ascending; equal ones count once.
-        costs: ``[T]``, of keeping the so many highest scores.
+        costs: ``[T]``, of keeping so many tokens.
 
     Returns:
         A scalar in the unit of the costs; 0 where nothing but one budget was tried.
