@@ -10,8 +10,8 @@
 Start at :func:`train_vision` (``run.py``). What one step learns, and why its loss tells nothing,
 is in ``learner.py``, with the teacher in ``guidance.py``, the tried budgets in ``trials.py`` and
 what is read off answers in ``answers.py``; what is true is measured in ``judging.py``.
-``processor.py`` opens the frozen model, ``building.py`` puts the parts of a run together, and :func:`open_vision` (``opening.py``)
-opens what a run left.
+``processor.py`` opens the frozen model, ``building.py`` puts the parts of a run together, and
+:func:`open_vision` (``opening.py``) opens what a run left.
 
 The files ``base_*.py`` and ``packed_questions.py`` train the small Qwen2-VL of the recipes
 (``vision base``); start at ``base_model.py``. No other model needs them.
