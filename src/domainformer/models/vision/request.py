@@ -8,8 +8,8 @@ so that a comparison changes the selector and nothing else.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -39,6 +39,12 @@ class ImageTokens:
     def counts(self) -> tuple[int, ...]:
         """Tokens per image."""
         return tuple(len(feature) for feature in self.features)
+
+    def like(self, tensor: Tensor) -> Self:
+        """The same on the device of a tensor and in its precision."""
+        deepstack = tuple(tuple(each.to(tensor) for each in layer) for layer in self.deepstack)
+        features = tuple(each.to(tensor) for each in self.features)
+        return replace(self, features=features, deepstack=deepstack)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -189,7 +188,7 @@ class VisionLearner(nn.Module):
         if images is None:
             return inputs, self.realizer.encode(**inputs), labels
         weight = self.realizer.base.model.get_input_embeddings().weight
-        return inputs, _placed(images, weight), labels
+        return inputs, images.like(weight), labels
 
     def _gated(
         self,
@@ -296,14 +295,3 @@ class VisionLearner(nn.Module):
         if dynamic.target is None:
             return (dynamic.price or 0.0) * kept
         return self.multiplier.cpu() * kept / torch.tensor(counts)
-
-
-def _placed(images: ImageTokens, like: Tensor) -> ImageTokens:
-    """Kept features where the model is, in its precision."""
-    return replace(
-        images,
-        features=tuple(one.to(like.device, like.dtype) for one in images.features),
-        deepstack=tuple(
-            tuple(one.to(like.device, like.dtype) for one in layer) for layer in images.deepstack
-        ),
-    )
