@@ -18,7 +18,7 @@ def drawn(*shape, seed=0):
 
 
 @torch.no_grad()
-def test_scores_are_the_sum_over_heads_and_words(scorer):
+def test_every_head_is_a_condition_on_the_words(scorer):
     """The formula of the docstring, head by head and word by word, without its short cut."""
     features, query = drawn(6, 16), drawn(4, 12, seed=1)
     layout = batch_layout(features[None], None, None, (2, 3))
@@ -29,9 +29,10 @@ def test_scores_are_the_sum_over_heads_and_words(scorer):
     expected = torch.zeros(6)
     for head in range(2):
         part = slice(8 * head, 8 * head + 8)
+        match = torch.zeros(6)
         for word in range(4):
-            match = tokens[:, part] @ asked[word, part] / 8**0.5
-            expected += importance[word, head] * match
+            match += importance[word, head] * (tokens[:, part] @ asked[word, part] / 8**0.5)
+        expected += torch.log(1 / (1 + torch.exp(-match)))
     expected = standardise(expected, torch.ones(6, dtype=torch.bool))
     kernel = scorer.kernel((importance[:, 2:] * words[0]).sum(0))
     shifted = torch.zeros(6)

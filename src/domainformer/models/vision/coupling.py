@@ -127,12 +127,15 @@ class CouplingScorer(Scorer):
 
         words  ─ QueryEncoder ─▶ q_w      α_hw = softmax over words, one distribution per head
         tokens ─ f + row + column ─▶ f_k
-        score_k = Σ_h Σ_w α_hw ⟨W_h f_k, U_h q_w⟩ / √(W / H)
+        match_hk = Σ_w α_hw ⟨W_h f_k, U_h q_w⟩ / √(W / H)
+        score_k = Σ_h log σ(match_hk)
         then a 3×3 kernel made from the question, over the grid of standardised scores
 
-    Rows and columns are embedded each on its own, so that "row 3, column 5" is a sum of two
-    matches. The kernel starts at the identity; it lets "the right-hand neighbour of" also keep the
-    token beside the match.
+    A head is a condition, and a token has to meet them all: beyond a good match more adds nothing,
+    so that the brightest red is not taken for "red on blue" where its ground is green. Rows and
+    columns are embedded each on its own, and "row 3, column 5" is two conditions. The kernel
+    starts at the identity; it lets "the right-hand neighbour of" also keep the token beside the
+    match.
 
     Args:
         feature_size: D.
@@ -150,7 +153,8 @@ class CouplingScorer(Scorer):
         torch.Size([6])
 
     Source: late interaction of words and tokens as in ColBERT (Khattab and Zaharia, SIGIR 2020),
-        with a learned importance of words in place of the maximum.
+        with a learned importance of words in place of the maximum; probabilities of conditions
+        are multiplied as in products of experts (Hinton, Neural Computation 2002).
     """
 
     def __init__(
@@ -206,9 +210,11 @@ class CouplingScorer(Scorer):
         asked = self._per_head(pooled[:, :-1])
         scale = (self.width / self.heads) ** 0.5
         # W_h f · u = f · Wᵀ_h u: the one question is projected, and not its hundreds of tokens.
-        wanted = asked @ self.token_heads.weight / scale
-        matches = self._matches(self._placed(read[0], layout), wanted.unsqueeze(-1))
-        return self.shift(standardise(matches, layout.padding_mask), pooled[:, -1], layout)
+        weight_HVW = self.token_heads.weight.unflatten(0, (self.heads, -1))
+        wanted_NHW = torch.einsum("nhv,hvw->nhw", asked, weight_HVW) / scale
+        matches_NKH = self._matches(self._placed(read[0], layout), wanted_NHW.mT)
+        scores = standardise(F.logsigmoid(matches_NKH).sum(-1), layout.padding_mask)
+        return self.shift(scores, pooled[:, -1], layout)
 
     def tokens(self, features_NKD: Tensor, layout: TokenLayout) -> Tensor:
         """Features that know their row and column, ``[N, K, W]``."""
@@ -227,12 +233,12 @@ class CouplingScorer(Scorer):
         row, column = layout.positions.unbind(-1)
         return x_NKW + rows[row] + columns[column]
 
-    def _matches(self, x_NKW: Tensor, wanted_NW1: Tensor) -> Tensor:
-        """``tokens · wanted``, ``[N, K]``; the last layer turns to the one question instead."""
+    def _matches(self, x_NKW: Tensor, wanted_NWH: Tensor) -> Tensor:
+        """``tokens · wanted``, ``[N, K, H]``; the last layer turns to the one question instead."""
         norm, widen, gelu, narrow = self.token_mlp
         last = cast("nn.Linear", narrow)
-        matches = x_NKW @ wanted_NW1 + gelu(widen(norm(x_NKW))) @ (last.weight.mT @ wanted_NW1)
-        return matches.squeeze(-1) + last.bias @ wanted_NW1
+        matches = x_NKW @ wanted_NWH + gelu(widen(norm(x_NKW))) @ (last.weight.mT @ wanted_NWH)
+        return matches + (last.bias @ wanted_NWH).unsqueeze(1)
 
     def shift(self, scores_NK: Tensor, asked_NW: Tensor, layout: TokenLayout) -> Tensor:
         """Each score becomes a sum over its 3×3, weighted by the question's kernel."""
@@ -240,6 +246,6 @@ class CouplingScorer(Scorer):
         return (layout.around(scores_NK) @ kernel_N9.unsqueeze(-1)).squeeze(-1)
 
     def _per_head(self, pooled_NHW: Tensor) -> Tensor:
-        """Head h's own slice of U applied to head h's mean, all in a row: ``[N, W]``."""
+        """Head h's own slice of U applied to head h's mean: ``[N, H, W / H]``."""
         each = self.query_heads(pooled_NHW).unflatten(-1, (self.heads, -1))  # [N, H, H, W / H]
-        return each.diagonal(dim1=1, dim2=2).transpose(1, 2).flatten(1)
+        return each.diagonal(dim1=1, dim2=2).mT

@@ -74,9 +74,9 @@ CURRICULUM: Final = (
     ),
     BaseRound((BaseStage(8, 1800, scenes=7, questions=8),), _SUMS_TWICE, 1e-3, 5e-5),
     BaseRound(
-        (BaseStage(12, 900, scenes=6, short=4), BaseStage(12, 1800, scenes=4, questions=12)),
-        KINDS,
-        1e-3,
+        (BaseStage(12, 900, scenes=6, short=4), BaseStage(12, 1800, scenes=4, questions=14)),
+        (*KINDS, "neighbour"),
+        6e-4,
         5e-5,
     ),
     BaseRound(
