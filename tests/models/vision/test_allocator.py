@@ -19,18 +19,22 @@ def test_top_tokens_are_those_of_a_plain_sort_with_ties(count):
     assert kept.dtype == torch.int64
 
 
-@pytest.mark.parametrize("context", [0.0, 0.3, 0.45, 0.9])
+@pytest.mark.parametrize("context", [0.0, 0.1, 0.5, 1.0])
 @pytest.mark.parametrize("count", [1, 2, 7, 39, 40, 99])
-def test_context_takes_its_share_from_the_other_end_of_a_plain_sort(count, context):
-    scores = torch.randperm(40, generator=torch.Generator().manual_seed(count)).float()
-    ranked = slow_top(scores, 40)
-    ranked.sort(key=lambda index: -float(scores[index]))
-    lowest = int(context * count) if count < 40 else 0
-    wanted = ranked[: min(count, 40) - lowest] + ranked[40 - lowest :]
+def test_what_is_far_from_the_best_gives_its_place_to_the_lowest(count, context):
+    scores = torch.randn(40, generator=torch.Generator().manual_seed(count))
+    odds = scores.double().exp()
+    ranked = sorted(range(40), key=lambda index: -float(odds[index]))
+    asked = [index for index in ranked if odds[index] >= context * odds.max()][:count]
+    context_tokens = ranked[len(asked) :][::-1][: count - len(asked)]
     kept = kept_tokens(scores, count, context)
-    assert kept.tolist() == sorted(wanted)
+    assert kept.tolist() == sorted([*asked, *context_tokens])
     assert len(set(kept.tolist())) == min(count, 40)
     assert TokenAllocator(1, 99, context)([scores], [count])[0].equal(kept)
+
+
+def test_equal_scores_are_all_asked_for():
+    assert kept_tokens(torch.zeros(6), 4, 1.0).tolist() == [0, 1, 2, 3]
 
 
 def test_bounds_hold_per_image():
@@ -46,8 +50,8 @@ def test_what_is_refused():
         top_tokens(torch.zeros(3), 0)
     with pytest.raises(VisionError, match="no tokens"):
         kept_tokens(torch.zeros(3), 0, 0.5)
-    for context in (-0.1, 1.0):
-        with pytest.raises(ConfigError, match="share of a budget that is context"):
+    for context in (-0.1, 1.1):
+        with pytest.raises(ConfigError, match="context is a share of the best"):
             TokenAllocator(context=context)
     with pytest.raises(VisionError, match="1 budgets for 2 images"):
         TokenAllocator()([torch.zeros(3), torch.zeros(3)], [1])

@@ -71,7 +71,7 @@ def test_given_budgets_are_obeyed_as_far_as_the_image_goes():
     assert [sum(mixing.values()) for mixing in selection.mixing] == pytest.approx([1.0] * 3)
 
 
-def test_every_budget_leaves_its_share_to_context():
+def test_every_budget_leaves_what_is_not_asked_for_to_context():
     model = compressor(context=0.5, min_tokens=4)
     plain = model.select(request(budgets=(6, 6, 3)))
     for kept, scores, budget in zip(plain.kept, plain.scores, (6, 6, 3), strict=True):
@@ -188,7 +188,7 @@ def test_contradicting_requests_are_refused():
         ({"feature_size": 8, "min_token": 3}, "did you mean 'min_tokens'"),
         ({"feature_size": 8, "min_tokens": 500}, "min_tokens ≤ max_tokens"),
         ({"feature_size": 8, "budget_rule": "guess"}, "no budget rule"),
-        ({"feature_size": 8, "context": 1.0}, "share of a budget that is context"),
+        ({"feature_size": 8, "context": 1.1}, "context is a share of the best"),
         ({"width": 64}, "must tell feature_size"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,32 +35,38 @@ def top_tokens(scores: Tensor, count: int) -> Tensor:
 
 
 def kept_tokens(scores: Tensor, count: int, context: float = 0.0) -> Tensor:
-    """The highest scores of one image, and some of the lowest, as ascending indices.
+    """What one image's question asks for, and the budget's rest as context: ascending indices.
 
     ::
 
-        scores   9 8 7 6 5 4 3 2 1 0        count 5, context 0.4
-        kept     ■ ■ ■           ■ ■        3 for what was asked, 2 as context
+        odds     1 .9 .8 .3 .2 .2 .1 .1 0 0        exp(score − best score); count 5, context 0.5
+        kept     ■  ■  ■                ■ ■        3 were asked for, 2 are context
 
-    Next to the token that a question means, the next best ones are those that it is confused with.
-    A model that has to look somewhere does so more safely where the rest are clear opposites
+    Next to the token that a question means, the next best ones are those that it is confused with,
+    and a model that reads few tokens confuses them more than one that reads all. So a token that
+    is far less relevant than the best gives its place to one that is clearly not meant
     (docs/vision.md has the figures).
 
     Args:
-        scores: ``[K]``.
+        scores: ``[K]``, logarithms of odds.
         count: at least 1; more than K means all.
-        context: share of the count, rounded down, for the lowest scores.
+        context: least odds, as a share of the best token's, to be kept by rank; the rest of the
+            count goes to the lowest scores. 0: all by rank.
 
     Example:
         >>> import torch
-        >>> kept_tokens(torch.arange(9.0, -1.0, -1.0), 5, context=0.4).tolist()
+        >>> odds = torch.tensor([1, 0.9, 0.8, 0.3, 0.2, 0.2, 0.1, 0.1, 0.02, 0.01])
+        >>> kept_tokens(odds.log(), 5, context=0.5).tolist()
         [0, 1, 2, 8, 9]
+
+    Source: the cut relative to the best is that of min-p sampling (Nguyen et al., ICLR 2025).
     """
-    lowest = min(int(context * count + 1e-6), len(scores) - 1)
-    if count >= len(scores) or lowest < 1:
+    if context <= 0 or not 1 <= count < len(scores):
         return top_tokens(scores, count)
-    ranked = scores.detach().sort(stable=True, descending=True).indices
-    return torch.cat([ranked[: count - lowest], ranked[-lowest:]]).sort().values
+    values, ranked = scores.detach().float().sort(stable=True, descending=True)
+    asked = min(count, int((values >= values[0] + math.log(context)).sum()))
+    lowest = ranked[len(ranked) - (count - asked) :]
+    return torch.cat([ranked[:asked], lowest]).sort().values
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,10 @@ class TokenAllocator:
     Args:
         min_tokens: the fewest to keep, at least 1.
         max_tokens: the most to keep.
-        context: share of a budget for the lowest scores, see :func:`kept_tokens`.
+        context: least odds of a token beside the best one's, see :func:`kept_tokens`.
 
     Raises:
-        ConfigError: bounds that leave nothing between them, or a context outside 0 ≤ c < 1.
+        ConfigError: bounds that leave nothing between them, or a context outside 0 ≤ c ≤ 1.
 
     Example:
         >>> import torch
@@ -95,9 +102,9 @@ class TokenAllocator:
                 why=f"min_tokens={self.min_tokens}, max_tokens={self.max_tokens}",
             )
 
-        if not 0 <= self.context < 1:
+        if not 0 <= self.context <= 1:
             raise ConfigError(
-                "the share of a budget that is context must be at least 0 and below 1",
+                "context is a share of the best token's odds, from 0 to 1",
                 why=f"context={self.context}",
             )
 

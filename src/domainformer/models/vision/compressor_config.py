@@ -29,8 +29,9 @@ class CompressorConfig:
         max_tokens: most tokens per image where the budget is dynamic.
         budget_rule: how many tokens a dynamic budget takes, see :class:`BudgetCalculator`.
         share: of relevance to keep by the rule ``mass``.
-        context: share of every budget for the lowest scores, see
-            :func:`~domainformer.models.vision.allocator.kept_tokens`.
+        context: least odds, as a share of the best token's, to be kept by rank; the rest of a
+            budget goes to the lowest scores, see
+            :func:`~domainformer.models.vision.allocator.kept_tokens`. 0: all by rank.
         merge: average dropped tokens into the most similar kept one.
 
     Raises:

@@ -80,9 +80,9 @@ CURRICULUM: Final = (
         5e-5,
     ),
     BaseRound(
-        (BaseStage(24, 900, scenes=5, short=4), BaseStage(24, 300, scenes=3, questions=24)),
-        KINDS,
-        1e-3,
+        (BaseStage(24, 900, scenes=5, short=4), BaseStage(24, 420, scenes=3, questions=28)),
+        ("cell", *KINDS),
+        8e-4,
         5e-5,
     ),
 )
