@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 from domainformer.errors import ConfigError, VisionError
 from domainformer.models.vision.coupling import importance_pool
 from domainformer.models.vision.layout import standardise
+
+SHIFT: Final = 8.0
+"""How much faster the shift of all scores learns than their ranking: a budget has to be found
+without forgetting what is relevant."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class TensionBalancer(nn.Module):
 
     ::
 
-        s_k = exp(tanh a(q)) Σ_i w_i(q) z_ik + b(q)       w = softmax, z standardised per image
+        s_k = exp(tanh a(q)) Σ_i w_i(q) z_ik + 8 b(q)       w = softmax, z standardised per image
 
     The scale stays between 1/e and e: an unbounded one could shrink as a gate's temperature falls,
     and keep for ever soft what the schedule is meant to harden. The weights start in favour of
@@ -112,7 +117,7 @@ class TensionBalancer(nn.Module):
         scale, bias = self.scale_and_bias(asked).float().split(1, dim=-1)
         known = standardise(scores.float(), None if mask is None else mask.unsqueeze(-2))
         mixed = (weights.unsqueeze(-2) @ known).squeeze(-2)
-        balanced = scale.tanh().exp() * mixed + bias
+        balanced = scale.tanh().exp() * mixed + SHIFT * bias
         if mask is not None:
             balanced = balanced.masked_fill(~mask, 0.0)
         return Balanced(balanced.reshape(*leading, tokens), weights)
