@@ -26,7 +26,7 @@ def test_the_formula(balancer):
     weights = balancer.mixing(asked).softmax(0)
     scale, bias = balancer.scale_and_bias(asked)
     z = (scores - scores.mean(1, keepdim=True)) / scores.std(1, correction=0, keepdim=True)
-    expected = scale.tanh().exp() * (weights @ z) + 8 * bias
+    expected = scale.tanh().exp() * (weights @ z) + 16 * bias
     balanced = balancer(scores, query)
     assert torch.allclose(balanced.weights, weights, atol=1e-6)
     assert torch.allclose(balanced.scores, expected, atol=1e-5)

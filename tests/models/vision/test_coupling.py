@@ -33,7 +33,7 @@ def test_every_head_is_a_condition_on_the_words(scorer):
         for word in range(4):
             match += importance[word, head] * (tokens[:, part] @ asked[word, part] / 8**0.5)
         expected += torch.log(1 / (1 + torch.exp(-match)))
-    expected = torch.log(1 + torch.exp(4 + expected))
+    expected = torch.log(1 + torch.exp(4 + expected)) + 0.05 * (4 + expected)
     expected = standardise(expected, torch.ones(6, dtype=torch.bool))
     kernel = scorer.kernel((importance[:, 2:] * words[0]).sum(0))
     shifted = torch.zeros(6)

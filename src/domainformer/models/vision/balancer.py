@@ -17,7 +17,7 @@ from domainformer.errors import ConfigError, VisionError
 from domainformer.models.vision.coupling import importance_pool
 from domainformer.models.vision.layout import standardise
 
-SHIFT: Final = 8.0
+SHIFT: Final = 16.0
 """How much faster the shift of all scores learns than their ranking: a budget has to be found
 without forgetting what is relevant."""
 
@@ -40,7 +40,7 @@ class TensionBalancer(nn.Module):
 
     ::
 
-        s_k = exp(tanh a(q)) Σ_i w_i(q) z_ik + 8 b(q)       w = softmax, z standardised per image
+        s_k = exp(tanh a(q)) Σ_i w_i(q) z_ik + 16 b(q)      w = softmax, z standardised per image
 
     The scale stays between 1/e and e: an unbounded one could shrink as a gate's temperature falls,
     and keep for ever soft what the schedule is meant to harden. The weights start in favour of

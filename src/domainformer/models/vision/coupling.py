@@ -19,7 +19,9 @@ from domainformer.models.vision.reading import Normed, Read
 from domainformer.models.vision.scorers import Scorer
 
 FLOOR: Final = -4.0
-"""Log-odds below which the conditions of a question are failed, and no further."""
+"""Log-odds below which the conditions of a question are failed, and hardly further."""
+LEAK: Final = 0.05
+"""How much further: without it a condition that all tokens fail is never learned."""
 
 
 def sinusoids(positions: Tensor, width: int, longest: float = 100.0) -> Tensor:
@@ -131,15 +133,16 @@ class CouplingScorer(Scorer):
         words  ─ QueryEncoder ─▶ q_w      α_hw = softmax over words, one distribution per head
         tokens ─ f + row + column ─▶ f_k
         match_hk = Σ_w α_hw ⟨W_h f_k, U_h q_w⟩ / √(W / H)
-        score_k = log(1 + exp(4 + Σ_h log σ(match_hk)))
+        met_k = 4 + Σ_h log σ(match_hk)
+        score_k = log(1 + exp(met_k)) + 0.05 met_k
         then a 3×3 kernel made from the question, over the grid of standardised scores
 
     A head is a condition, and a token has to meet them all: beyond a good match more adds nothing,
     so that the brightest red is not taken for "red on blue" where its ground is green. Tokens that
-    fail are alike however much they fail (below odds of e⁻⁴), so that those that meet all stand
-    out once scores are standardised. Rows and columns are embedded each on its own: "row 3, column
-    5" is two conditions. The kernel starts at the identity; it lets "the right-hand neighbour of"
-    also keep the token beside the match.
+    fail (below odds of e⁻⁴) are nearly alike however much they fail, so that those that meet all
+    stand out once scores are standardised. Rows and columns are embedded each on its own, and
+    "row 3, column 5" is two conditions. The kernel starts at the identity; it lets "the right-hand
+    neighbour of" also keep the token beside the match.
 
     Args:
         feature_size: D.
@@ -217,8 +220,8 @@ class CouplingScorer(Scorer):
         weight_HVW = self.token_heads.weight.unflatten(0, (self.heads, -1))
         wanted_NHW = torch.einsum("nhv,hvw->nhw", asked, weight_HVW) / scale
         matches_NKH = self._matches(self._placed(read[0], layout), wanted_NHW.mT)
-        together = F.softplus(F.logsigmoid(matches_NKH).sum(-1) - FLOOR)
-        scores = standardise(together, layout.padding_mask)
+        met_NK = F.logsigmoid(matches_NKH).sum(-1) - FLOOR
+        scores = standardise(F.softplus(met_NK) + LEAK * met_NK, layout.padding_mask)
         return self.shift(scores, pooled[:, -1], layout)
 
     def tokens(self, features_NKD: Tensor, layout: TokenLayout) -> Tensor:
