@@ -10,6 +10,7 @@ Every stage goes on where it was stopped, and what is finished is not run again.
 """
 
 import argparse
+import copy
 import json
 import statistics
 from dataclasses import replace
@@ -31,6 +32,7 @@ QUESTIONS = {8: 1200, 12: 600, 24: 240}
 RECIPES = Path(__file__).parent.parent / "recipes" / "vision"
 RESULTS = Path(__file__).parent / "results" / "vision_tiles.json"
 NOT_RIVALS = ("everything", "oracle")
+FIXED = ("relevance, fixed", "by rank, fixed")
 VARIANTS = {"relevance": {}, "no question": {"compressor.use_query": "false"}}
 
 
@@ -87,11 +89,14 @@ def judge(out: Path, seed: int, side: int) -> VisionResults:
     results = evaluate_selectors(
         relevance.realizer, {**learned, **untrained}, questions, budgets=[*SHARES, None], **shared
     )
-    # The fixed budget that spends what the dynamic one spent on average.
+    # The fixed budget that spends what the dynamic one spent on average; and by rank alone, for
+    # context serves lookups and takes from counts.
     equal = results.cell("relevance", "dynamic").mean_kept / side**2
+    by_rank = copy.copy(learned["relevance"])
+    by_rank.config = replace(by_rank.config, context=0.0)
     fixed = evaluate_selectors(
-        relevance.realizer, {"relevance, fixed": learned["relevance"]}, questions,
-        budgets=[equal], **shared,
+        relevance.realizer, dict(zip(FIXED, (learned["relevance"], by_rank), strict=True)),
+        questions, budgets=[equal], **shared,
     )  # fmt: skip
     cells = [*results.cells, *(c for c in renamed(fixed, "as dynamic") if c.selector != "full")]
     together = VisionResults(tuple(cells), seed)
@@ -129,17 +134,20 @@ def table(runs: list[VisionResults]) -> str:
 
 def dynamic_table(runs: list[VisionResults]) -> str:
     """Markdown: what dynamic budgets spend and answer, beside a fixed budget of the same mean."""
-    lines = ["| kind | full | dynamic | tokens kept | fixed at their mean |", "|---" * 5 + "|"]
+    lines = [
+        "| kind | full | dynamic | tokens kept | fixed at their mean | the same by rank alone |",
+        "|---" * 6 + "|",
+    ]
     for kind in (*KINDS, "all"):
         cells = [
             [run.cell(name, budget, kind) for run in runs]
             for name, budget in (
-                ("full", "all"), ("relevance", "dynamic"), ("relevance, fixed", "as dynamic")
+                ("full", "all"), ("relevance", "dynamic"), *((each, "as dynamic") for each in FIXED)
             )
         ]  # fmt: skip
-        full, dynamic, fixed = (spread([cell.accuracy for cell in each]) for each in cells)
+        full, dynamic, *fixed = (spread([cell.accuracy for cell in each]) for each in cells)
         kept = [cell.mean_kept for cell in cells[1]]
-        lines.append(f"| {kind} | {full} | {dynamic} | {spread(kept, 1)} | {fixed} |")
+        lines.append(f"| {' | '.join([kind, full, dynamic, spread(kept, 1), *fixed])} |")
     return "\n".join(lines)
 
 
@@ -178,9 +186,12 @@ def verdict(runs: list[VisionResults]) -> dict:
             "full": statistics.fmean([run.cell("full", "all", kind).accuracy for run in runs]),
             "dynamic": statistics.fmean(cell.accuracy for cell in dynamic),
             "kept": statistics.fmean(cell.mean_kept for cell in dynamic),
-            "fixed at the same mean": statistics.fmean(
-                [run.cell("relevance, fixed", "as dynamic", kind).accuracy for run in runs]
-            ),
+            **{
+                f"{each} at the same mean": statistics.fmean(
+                    [run.cell(each, "as dynamic", kind).accuracy for run in runs]
+                )
+                for each in FIXED
+            },
         }
     return found
 
