@@ -21,7 +21,7 @@ from domainformer.models.vision.scorers import Scorer
 FLOOR: Final = -4.0
 """Log-odds below which the conditions of a question are failed, and hardly further."""
 LEAK: Final = 0.05
-"""How much further: without it a condition that all tokens fail is never learned."""
+"""How much further: without it a condition that all tokens fail has hardly a gradient."""
 
 
 def sinusoids(positions: Tensor, width: int, longest: float = 100.0) -> Tensor:
