@@ -17,7 +17,8 @@ from domainformer.version import __version__
 
 _HOW = (
     "Patches that were dropped are dimmed. Scores are those by which patches are ranked; a darker "
-    "one is kept longer. Under each picture stands the model's answer from these patches alone."
+    "one is kept longer. A compressor with context fills its budget with the palest. Under each "
+    "picture stands the model's answer from these patches alone."
 )
 
 
